@@ -1,0 +1,75 @@
+"""Public functions, methods, in-place methods and Python operators of all pointwise records, derived from the book."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kernels.book import BOOK, Pointwise
+
+from .. import dispatch
+from ..tensor import Tensor
+from .registry import PUBLIC
+
+NUMBERS = (bool, int, float, complex)
+
+
+def install() -> None:
+    """Publish every pointwise record that has no hand-written front."""
+    for op in list(BOOK.values()):
+        if isinstance(op, Pointwise):
+            publish(op)
+
+
+def publish(op: Pointwise) -> None:
+    """Publish one record under its names."""
+    caller = op.apply
+    hot = {1: caller.unary, 2: caller.binary}.get(len(op.inputs), lambda: caller)()
+    function = _function(op, hot)
+    for name in (op.name, *op.aliases):
+        if op.function and name not in PUBLIC:
+            PUBLIC[name] = function
+        if op.method and name not in Tensor.__dict__:
+            setattr(Tensor, name, hot if len(op.inputs) < 3 else function)
+        if op.inplace and name + "_" not in Tensor.__dict__:
+            method = dispatch.inplace(hot, op)
+            method.__name__, method.__doc__ = name + "_", f"In-place version of `{name}`."
+            setattr(Tensor, name + "_", method)
+    for name in op.python:
+        if name.startswith("__r") and len(op.inputs) == 2 and name != "__rshift__":
+            setattr(Tensor, name, reflected(op))
+        elif len(op.inputs) == 2:
+            setattr(Tensor, name, caller.binary(operator=True))
+            if op.inplace and name not in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
+                setattr(Tensor, f"__i{name[2:]}", dispatch.inplace(hot, op))
+        else:
+            setattr(Tensor, name, hot)
+
+
+def _function(op: Pointwise, hot: Callable) -> Callable:
+    """The public function with PyTorch's argument names and `out=`."""
+    arguments = op.arguments or (("input",) if len(op.inputs) == 1 else ("input", "other", *op.inputs[2:]))
+    names = ", ".join(arguments)
+    source = (f"def {op.name}({names}, *, out=None):\n"
+              f"    result = hot({names})\n"
+              "    return result if out is None else into(out, result)\n")
+    space = {"hot": hot, "into": dispatch.into}
+    exec(source, space)
+    function = space[op.name]
+    function.__doc__ = op.doc + (f"\n\nSource: {op.source}." if op.source else "")
+    function.__module__ = "engine"
+    return function
+
+
+def reflected(op: Pointwise) -> Callable:
+    """`number OP tensor`."""
+    caller = op.apply
+    name = {"sub": "RsubBackward1"}.get(op.name)
+    hot = caller.binary(node_name=name) if name else caller.binary()
+
+    def method(self, other):
+        if isinstance(other, NUMBERS):
+            kind = self._kind
+            if kind.dtype.category >= 2 and other.__class__ is not complex:
+                other = dispatch.constant(other, kind)
+            return hot(other, self)
+        return NotImplemented
+    return method

@@ -1,0 +1,138 @@
+"""Pointwise kernels: from expressions of scalar functions to programs, for forward and for gradients.
+
+    >>> print(map_program("add", ["x", "y"], [add(Symbol("x"), Symbol("y"))], ...).source)
+    @inline
+    def body(x, y):
+        v0 = op_add(x, y)
+        return v0
+
+    def kernel(args, dimensions, steps, data):
+        n = dimensions[0]
+        p0, p1, q0 = args[0], args[1], args[2]
+        s0, s1, t0 = steps[0], steps[1], steps[2]
+        if s0 == 4 and s1 == 4 and t0 == 4:
+            for i in range(n):
+                r0 = body(load_float32(p0, i * 4), load_float32(p1, i * 4))
+                store_float32(q0, i * 4, as_float32(r0))
+        ...                                       # one operand a scalar (stride 0); then any strides
+
+One compile serves all ranks and strides: NumPy's iterator calls the loop for each innermost run.
+"""
+from __future__ import annotations
+
+import functools
+import itertools
+
+from ..book import BOOK, Pointwise
+from ..symbol import Symbol, inputs_of, lines
+from .native import Program
+
+ITEMSIZE = {"bool": 1, "uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "uint64": 8, "int64": 8,
+            "float16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
+FLOATING = ("float16", "float32", "float64", "complex64", "complex128")
+
+
+def loaded(dtype: str, pointer: str, offset: str, how: str = "load") -> str:
+    """Source of reading one element as the type that is computed in."""
+    text = f"{how}_{dtype}({pointer}, {offset})"
+    return f"({text} != 0)" if dtype == "bool" else f"half_to_float({text})" if dtype == "float16" else text
+
+
+def stored(dtype: str, pointer: str, offset: str, value: str) -> str:
+    """Source of writing one computed value."""
+    if dtype == "bool":
+        value = f"as_uint8(1 if {value} else 0)"
+    elif dtype == "float16":
+        value = f"float_to_half(as_float32({value}))"
+    else:
+        value = f"as_{dtype}({value})"
+    return f"store_{dtype}({pointer}, {offset}, {value})"
+
+
+def map_program(name: str, names: list[str], outputs: list, in_types: tuple[str, ...], out_types: tuple[str, ...],
+                compute: str, work: int = 1) -> Program:
+    """The program of a pointwise kernel: `outputs` are expressions in the input `names`, computed in dtype `compute`."""
+    literal = "float64" if compute == "bool" else compute
+    statements, results, operators = lines(outputs, lambda number: _number(number, literal))
+    body = [f"@inline\ndef body({', '.join(names)}):", *("    " + s for s in statements),
+            f"    return {', '.join(results)}", ""]
+    nin, nout = len(in_types), len(out_types)
+    p, s = [f"p{k}" for k in range(nin)], [f"s{k}" for k in range(nin)]
+    q, t = [f"q{k}" for k in range(nout)], [f"t{k}" for k in range(nout)]
+
+    def run(steps_in, steps_out, scalars=(), indent="            "):
+        values = [f"c{k}" if k in scalars else loaded(in_types[k], p[k], f"i * {steps_in[k]}") for k in range(nin)]
+        targets = ", ".join(f"r{k}" for k in range(nout))
+        return [f"{indent}{targets} = body({', '.join(values)})",
+                *(indent + stored(out_types[k], q[k], f"i * {steps_out[k]}", f"r{k}") for k in range(nout))]
+    code = ["def kernel(args, dimensions, steps, data):", "    n = dimensions[0]",
+            f"    {', '.join(p + q)} = {', '.join(f'args[{k}]' for k in range(nin + nout))}",
+            f"    {', '.join(s + t)} = {', '.join(f'steps[{k}]' for k in range(nin + nout))}"]
+    sizes_in, sizes_out = [ITEMSIZE[d] for d in in_types], [ITEMSIZE[d] for d in out_types]
+    out_test = " and ".join(f"{t[k]} == {sizes_out[k]}" for k in range(nout))
+    word = "if"
+    for scalars in _scalar_patterns(nin):
+        tests = [f"{s[k]} == {0 if k in scalars else sizes_in[k]}" for k in range(nin)]
+        code.append(f"    {word} {' and '.join([*tests, out_test])}:")
+        code += [f"        c{k} = {loaded(in_types[k], p[k], '0')}" for k in scalars]
+        code += ["        for i in range(n):", *run(sizes_in, sizes_out, scalars)]
+        word = "elif"
+    code += ["    else:", "        for i in range(n):", *run(s, t)]
+    if any(d in FLOATING for d in (*in_types, *out_types)):
+        code.append("    clear_status()")      # all five exceptions: NumPy would warn of them, PyTorch does not
+    return Program(name, "\n".join(body + code) + "\n",
+                   functions={f"op_{o.name}": (o.scalar, literal) for o in operators},
+                   inputs=tuple(in_types), outputs=tuple(out_types), work=work)
+
+
+def _number(number, literal: str) -> str:
+    return f"as_{literal}({number!r})"       # inf and nan are names that kernel source knows
+
+
+def _scalar_patterns(nin: int) -> list[tuple[int, ...]]:
+    """Which inputs are scalars in the vectorised branches: none, each single one, and all but the first of three."""
+    if nin == 1 or nin > 3:
+        return [()]
+    singles = [(k,) for k in range(nin)]
+    return [(), *singles] if nin == 2 else [(), *singles, *itertools.combinations(range(1, nin), 2)]
+
+
+def forward_program(op: Pointwise, dtype: str) -> Program:
+    """The kernel of a pointwise operator computed in `dtype`."""
+    result = op.result(dtype)
+    results = result if isinstance(result, tuple) else (result,)
+    names = list(op.inputs)
+    return map_program(f"{op.name}_{dtype}", names, [Symbol("", op, [Symbol(n) for n in names])],
+                       op.operand_types(dtype), results, dtype, op.work)
+
+
+@functools.lru_cache(maxsize=None)
+def gradient_plan(op: Pointwise, is_complex: bool, mask: tuple[bool, ...]) -> tuple[tuple, tuple[str, ...]]:
+    """Expressions of the wanted gradients and the names of the values they read (`g`, inputs, `out`)."""
+    gradients = op.gradients(is_complex)
+    wanted = tuple(e for e, m in zip(gradients, mask, strict=True) if m and e is not None)
+    return wanted, tuple(inputs_of(wanted))
+
+
+def gradient_program(op: Pointwise, dtype: str, mask: tuple[bool, ...]) -> Program:
+    """One kernel for all wanted gradients of an operator: reads the cotangent and what the partials mention."""
+    wanted, names = gradient_plan(op, dtype.startswith("complex"), mask)
+    result = op.result(dtype)
+    of_operand = dict(zip(op.inputs, op.operand_types(dtype), strict=True))
+    types = {"g": result, "out": result, **of_operand}
+    targets = tuple(of_operand[n] for n, m, e in zip(op.inputs, mask, op.gradients(dtype.startswith("complex")),
+                                                     strict=True) if m and e is not None)
+    return map_program(f"{op.name}_gradient_{''.join('01'[m] for m in mask)}_{dtype}", list(names), list(wanted),
+                       tuple(types[n] for n in names), targets, dtype, op.work)
+
+
+def cast_program(source: str, target: str) -> Program:
+    """Conversion between dtypes: to bool by comparison with zero, complex to real drops the imaginary part."""
+    value = Symbol("x")
+    if target == "bool" and source != "bool":
+        value = Symbol("", BOOK["ne"], (value, 0))
+    elif source.startswith("complex") and not target.startswith("complex"):
+        value = Symbol("", BOOK["real"], (value,))
+    elif source in FLOATING and target in ("uint8", "uint16", "uint32", "int8", "int16"):
+        value = Symbol("", BOOK["narrow_to_int"], (value,))
+    return map_program(f"cast_{source}_{target}", ["x"], [value], (source,), (target,), source)

@@ -1,0 +1,132 @@
+"""From a program to a callable: look in the store, compile when missing, load with llvmlite, make a NumPy (g)ufunc.
+
+A process whose kernels are all in the store never imports Numba. A kernel becomes a real `numpy.ufunc`, so NumPy does
+broadcasting, strides, overlap, allocation and the release of the GIL; the loop it calls is `pool.loop`, which runs our
+kernel on this thread or, when there is enough work, on several (kernels.cpu.pool).
+"""
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import store
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Source text of one kernel and what it needs.
+
+    `functions` maps names in the source to (plain Python function, type of its number literals or None);
+    `signature` is a gufunc's ("(r,b)->(b)") or "" for a pointwise loop; `work` is the number of elements that one outer
+    step stands for in a pointwise loop (heavier functions split over threads earlier).
+    """
+    name: str
+    source: str
+    functions: dict[str, tuple[Callable, str | None]] = dataclasses.field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    signature: str = ""
+    entry: str = "loop"
+    externals: dict[str, tuple[str, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
+    fastmath: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    work: int = 1
+
+    def key(self) -> str:
+        functions = [f"{n}:{t}:{store.identity(f)}" for n, (f, t) in sorted(self.functions.items())]
+        return store.digest(store.machine(), self.name, self.source, self.entry, repr(sorted(self.externals.items())),
+                            repr(sorted(self.fastmath.items())), *functions)
+
+
+_lock = threading.RLock()
+_engines: list = []
+compilations = 0        # how many kernels this process has compiled; tests count them
+
+
+def machine_code(program: Program) -> tuple[str, bytes]:
+    """Symbol and object code of a program, from the store or fresh from Numba."""
+    global compilations
+    key = program.key()
+    found = store.load(key)
+    if found is None:
+        from .compiler import compile_program
+        symbol, code = compile_program(program)
+        compilations += 1
+        store.save(key, {"symbol": symbol, "name": program.name}, code)
+        return symbol, code
+    return found[0]["symbol"], found[1]
+
+
+def link(program: Program) -> int:
+    """The address of a program's entry in this process."""
+    from llvmlite import binding as llvm
+    with _lock:
+        symbol, code = machine_code(program)
+        if not _engines:
+            llvm.initialize_native_target()
+            llvm.initialize_native_asmprinter()
+        target = llvm.Target.from_default_triple().create_target_machine()
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+        engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        _engines.append(engine)
+        return engine.get_function_address(symbol)
+
+
+# --- NumPy's C functions ----------------------------------------------------------------------------------------------
+
+def _ufunc_api():
+    import numpy._core._multiarray_umath as umath
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return ctypes.cast(get(umath._UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
+
+
+_FROM_FUNC, _FROM_FUNC_WITH_SIGNATURE = 1, 31       # positions in NumPy's ufunc C API table
+_keep_alive: list = []
+
+
+def make_ufunc(program: Program) -> np.ufunc:
+    """The program as a NumPy ufunc, or gufunc where it has a signature."""
+    from . import pool
+    with _lock:
+        kernel = link(program)
+        ufunc = _numpy_ufunc(program, program.signature, *pool.wrap(program, kernel))
+        if not program.signature:
+            _pointwise[ufunc] = (program, kernel)
+        return ufunc
+
+
+def make_rows(ufunc: np.ufunc) -> np.ufunc | None:
+    """A pointwise kernel as a gufunc over rows, "(m),(m)->(m)": its loop receives all outer steps at once."""
+    from . import pool
+    with _lock:
+        if ufunc not in _pointwise:
+            return None
+        program, kernel = _pointwise[ufunc]
+        row = "(m)"
+        signature = f"{','.join([row] * len(program.inputs))}->{','.join([row] * len(program.outputs))}"
+        return _numpy_ufunc(program, signature, *pool.wrap_rows(program, kernel))
+
+
+_pointwise: dict[np.ufunc, tuple[Program, int]] = {}
+
+
+def _numpy_ufunc(program: Program, signature: str, loop: int, data: int) -> np.ufunc:
+    types = [np.dtype(t).num for t in (*program.inputs, *program.outputs)]
+    loops, datas = (ctypes.c_void_p * 1)(loop), (ctypes.c_void_p * 1)(data)
+    kinds = (ctypes.c_char * len(types))(*[bytes([t]) for t in types])
+    name, doc, core = program.name.encode(), b"", signature.encode()
+    arguments = [ctypes.cast(loops, ctypes.c_void_p), ctypes.cast(datas, ctypes.c_void_p),
+                 ctypes.cast(kinds, ctypes.c_void_p), 1, len(program.inputs), len(program.outputs), -1, name, doc, 0]
+    types_of_arguments = [ctypes.c_void_p] * 3 + [ctypes.c_int] * 4 + [ctypes.c_char_p] * 2 + [ctypes.c_int]
+    if core:
+        arguments.append(core)
+        types_of_arguments.append(ctypes.c_char_p)
+    entry = _ufunc_api()[_FROM_FUNC_WITH_SIGNATURE if core else _FROM_FUNC]
+    ufunc = ctypes.PYFUNCTYPE(ctypes.py_object, *types_of_arguments)(entry)(*arguments)
+    _keep_alive.append((ufunc, loops, datas, kinds, name, doc, core))
+    return ufunc

@@ -1,0 +1,7 @@
+"""The cases, by question. A case is one line: a name, a function of `xp` (see `perf/libraries.py`), a bar.
+
+A new file is added to `GROUPS` here, a new case to the file whose question it answers; nothing else needs an edit.
+"""
+from perf.cases import accuracy, pointwise, process, reduce, tiny
+
+GROUPS = (*tiny.GROUPS, *pointwise.GROUPS, *reduce.GROUPS, *process.GROUPS, *accuracy.GROUPS)
