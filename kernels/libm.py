@@ -9,9 +9,8 @@ makes all of it known to numba.  float32 stays in 32-bit arithmetic (but for erf
 import numpy as np
 
 from . import libm_base, libm_complex, libm_exact, libm_exp, libm_log, libm_special, libm_trig
-from .libm_base import (
+from .libm_base import (  # noqa: F401 - primitives are part of what kernels call as libm.fma, libm.select, ...
     DOUBLE,
-    PRIMITIVES,
     SINGLE,
     bits,
     ceil,
@@ -28,6 +27,8 @@ from .libm_base import (
     trunc,
 )
 
+# What plain Python may pass and gets back: Python and NumPy scalars; compiled code has machine numbers instead.
+Number = int | float | complex | np.number
 
 
 def _run(function, *args):
@@ -52,212 +53,212 @@ def _run(function, *args):
     return np.complex128(result) if isinstance(result, complex) else result
 
 
-def exp(x):
+def exp(x: Number) -> Number:
     """e to the power x; complex too."""
     return _run(exp, x)
 
 
-def exp2(x):
+def exp2(x: Number) -> Number:
     """2 to the power x."""
     return _run(exp2, x)
 
 
-def expm1(x):
+def expm1(x: Number) -> Number:
     """e**x - 1, accurate near zero."""
     return _run(expm1, x)
 
 
-def log(x):
+def log(x: Number) -> Number:
     """The natural logarithm; -inf at zero, nan below it; complex too."""
     return _run(log, x)
 
 
-def log2(x):
+def log2(x: Number) -> Number:
     """The logarithm to base 2; complex too."""
     return _run(log2, x)
 
 
-def log10(x):
+def log10(x: Number) -> Number:
     """The logarithm to base 10; complex too."""
     return _run(log10, x)
 
 
-def log1p(x):
+def log1p(x: Number) -> Number:
     """log(1 + x), accurate near zero; complex too."""
     return _run(log1p, x)
 
 
-def sin(x):
+def sin(x: Number) -> Number:
     """The sine, with full accuracy for every finite angle; complex too."""
     return _run(sin, x)
 
 
-def cos(x):
+def cos(x: Number) -> Number:
     """The cosine; complex too."""
     return _run(cos, x)
 
 
-def tan(x):
+def tan(x: Number) -> Number:
     """The tangent; complex too."""
     return _run(tan, x)
 
 
-def asin(x):
+def asin(x: Number) -> Number:
     """The arc sine, nan outside [-1, 1]; complex too."""
     return _run(asin, x)
 
 
-def acos(x):
+def acos(x: Number) -> Number:
     """The arc cosine, nan outside [-1, 1]; complex too."""
     return _run(acos, x)
 
 
-def atan(x):
+def atan(x: Number) -> Number:
     """The arc tangent; complex too."""
     return _run(atan, x)
 
 
-def atan2(y, x):
+def atan2(y: Number, x: Number) -> Number:
     """The angle of the point (x, y), from -pi to pi."""
     return _run(atan2, y, x)
 
 
-def sinh(x):
+def sinh(x: Number) -> Number:
     """The hyperbolic sine; complex too."""
     return _run(sinh, x)
 
 
-def cosh(x):
+def cosh(x: Number) -> Number:
     """The hyperbolic cosine; complex too."""
     return _run(cosh, x)
 
 
-def tanh(x):
+def tanh(x: Number) -> Number:
     """The hyperbolic tangent; complex too."""
     return _run(tanh, x)
 
 
-def asinh(x):
+def asinh(x: Number) -> Number:
     """The inverse of sinh; complex too."""
     return _run(asinh, x)
 
 
-def acosh(x):
+def acosh(x: Number) -> Number:
     """The inverse of cosh, nan below 1; complex too."""
     return _run(acosh, x)
 
 
-def atanh(x):
+def atanh(x: Number) -> Number:
     """The inverse of tanh, nan outside [-1, 1]; complex too."""
     return _run(atanh, x)
 
 
-def sigmoid(x):
+def sigmoid(x: Number) -> Number:
     """1 / (1 + e**-x); complex too."""
     return _run(sigmoid, x)
 
 
-def sqrt(x):
+def sqrt(x: Number) -> Number:
     """The square root, rounded correctly; nan below zero; complex too."""
     return _run(sqrt, x)
 
 
-def rsqrt(x):
+def rsqrt(x: Number) -> Number:
     """1 / sqrt(x); complex too."""
     return _run(rsqrt, x)
 
 
-def pow(x, y):  # noqa: A001
+def pow(x: Number, y: Number) -> Number:
     """x to the power y, with the special values of C99; complex too."""
     return _run(pow, x, y)
 
 
-def hypot(x, y):
+def hypot(x: Number, y: Number) -> Number:
     """sqrt(x**2 + y**2) without overflow or underflow on the way."""
     return _run(hypot, x, y)
 
 
-def erf(x):
+def erf(x: Number) -> Number:
     """The error function."""
     return _run(erf, x)
 
 
-def erfc(x):
+def erfc(x: Number) -> Number:
     """1 - erf(x), accurate where that is small."""
     return _run(erfc, x)
 
 
-def erfinv(x):
+def erfinv(x: Number) -> Number:
     """The inverse of erf; inf at 1, nan beyond."""
     return _run(erfinv, x)
 
 
-def lgamma(x):
+def lgamma(x: Number) -> Number:
     """log |gamma(x)|; inf at the poles."""
     return _run(lgamma, x)
 
 
-def digamma(x):
+def digamma(x: Number) -> Number:
     """The derivative of lgamma; nan at the negative integers."""
     return _run(digamma, x)
 
 
-def logaddexp(x, y):
+def logaddexp(x: Number, y: Number) -> Number:
     """log(e**x + e**y) without overflow."""
     return _run(logaddexp, x, y)
 
 
-def logaddexp2(x, y):
+def logaddexp2(x: Number, y: Number) -> Number:
     """log2(2**x + 2**y) without overflow."""
     return _run(logaddexp2, x, y)
 
 
-def nextafter(x, y):
+def nextafter(x: Number, y: Number) -> Number:
     """The float next to x in the direction of y."""
     return _run(nextafter, x, y)
 
 
-def fmod(x, y):
+def fmod(x: Number, y: Number) -> Number:
     """The remainder of x / y with the sign of x (C's), exact."""
     return _run(fmod, x, y)
 
 
-def remainder(x, y):
+def remainder(x: Number, y: Number) -> Number:
     """The remainder of x / y with the sign of y (Python's)."""
     return _run(remainder, x, y)
 
 
-def maximum(x, y):
+def maximum(x: Number, y: Number) -> Number:
     """The larger of two; nan if either is."""
     return _run(maximum, x, y)
 
 
-def minimum(x, y):
+def minimum(x: Number, y: Number) -> Number:
     """The smaller of two; nan if either is."""
     return _run(minimum, x, y)
 
 
-def abs(x):  # noqa: A001
+def abs(x: Number) -> Number:
     """The magnitude; complex too."""
     return _run(abs, x)
 
 
-def isnan(x):
+def isnan(x: Number) -> bool:
     """True for nan; complex too."""
     return _run(isnan, x)
 
 
-def isinf(x):
+def isinf(x: Number) -> bool:
     """True for the infinities; complex too."""
     return _run(isinf, x)
 
 
-def isfinite(x):
+def isfinite(x: Number) -> bool:
     """True unless x is infinite or nan; complex too."""
     return _run(isfinite, x)
 
 
-def signbit(x):
+def signbit(x: Number) -> bool:
     """True where the sign bit is set, so for -0.0."""
     return _run(signbit, x)
 

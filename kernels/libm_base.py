@@ -75,6 +75,8 @@ def fma(x, y, z):
         return np.float32(total)
     x, y, z = float(x), float(y), float(z)
     rough = x * y + z
+    if math.isinf(z) and math.isfinite(x) and math.isfinite(y):
+        return np.float64(z)  # though x * y alone may overflow
     if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z)):
         return np.float64(rough)
     (a, b), (c, d), (e, f) = x.as_integer_ratio(), y.as_integer_ratio(), z.as_integer_ratio()
@@ -207,7 +209,7 @@ def half_to_float(h):
     normal = (magnitude << 13) + 0x38000000  # exponent bias 15 -> 127
     special = (magnitude << 13) | 0x7F800000
     # Subnormal: put the fraction below 2**-14 and take 2**-14 away, which is exact.
-    subnormal = bits(from_bits32((magnitude << 13) + 0x38800000) - _HALF_MIN_NORMAL)
+    subnormal = bits(from_bits32(((magnitude & 0x3FF) << 13) + 0x38800000) - _HALF_MIN_NORMAL)
     pattern = select(magnitude >= 0x7C00, special, select(magnitude < 0x400, subnormal, normal))
     return from_bits32(pattern | sign)
 
@@ -219,12 +221,14 @@ def float_to_half(x):
     sign = (pattern >> 16) & 0x8000
     rebased = magnitude - 0x38000000
     normal = (rebased + 0xFFF + ((rebased >> 13) & 1)) >> 13
-    normal = select(magnitude >= 0x47800000, 0x7C00, normal)  # 2**16 and more; just below it rounds up to inf itself
+    # From 2**16 on; what lies between the largest half and that rounds up by itself.
+    normal = select(magnitude >= 0x47800000, 0x7C00, normal)
     # Subnormal: one ulp of 0.5 is the smallest half, so the addition rounds as required.
-    subnormal = bits(from_bits32(magnitude) + _ONE_HALF) - 0x3F000000
+    tiny = magnitude < 0x38800000
+    subnormal = bits(from_bits32(select(tiny, magnitude, 0)) + _ONE_HALF) - 0x3F000000
     payload = (magnitude >> 13) & 0x3FF
     special = 0x7C00 | select(payload == 0, 1, payload)
-    result = select(magnitude < 0x38800000, subnormal, normal)
+    result = select(tiny, subnormal, normal)
     return np.uint16(select(magnitude > 0x7F800000, special, result) | sign)
 
 
@@ -233,6 +237,6 @@ _ONE_HALF = np.float32(0.5)
 
 # Functions that lowering.py replaces by instructions; all others are compiled from their bodies.
 PRIMITIVES = (
-    fma, poly, select, unordered, fabs, copysign, sqrt, floor, ceil, trunc, rint, bits, from_bits, from_bits32, from_bits64,
-    beyond_sin, beyond_cos, beyond_tan, beyond_fmod, c_lgamma,
+    fma, poly, select, unordered, fabs, copysign, sqrt, floor, ceil, trunc, rint, bits, from_bits,
+    from_bits32, from_bits64, beyond_sin, beyond_cos, beyond_tan, beyond_fmod, c_lgamma,
 )  # fmt: skip

@@ -26,7 +26,7 @@ def build(real: dict) -> tuple:
     ln2 = split(LN2, np.float64, 1)[0]
     log2_e, log10_e = split(LOG2_E, np.float64, 1)[0], split(LOG10_E, np.float64, 1)[0]
     half_pi = np.float64(math.pi / 2)
-    exp_high, shift = np.float64(708.0), np.float64(64.0)
+    exp_high = np.float64(708.0)
     shift_ln2, two_power = np.float64(64.0) * ln2, np.float64(2.0**64)
     tanh_high = np.float64(20.0)
     huge, scale_up, scale_down = np.float64(2.0**1000), np.float64(2.0**54), np.float64(2.0**-54)
@@ -272,7 +272,7 @@ def build(real: dict) -> tuple:
         if unordered(x, y):
             if b == inf:
                 return copysign(zero, x), copysign(half_pi, y)
-            return (copysign(zero, x) if a == zero or a == inf else nan), nan
+            return (copysign(zero, x) if (a == zero) | (a == inf) else nan), nan
         if a > far or b > far:
             # 1 / z far out; the angle is a quarter turn.
             u = zero if a == inf or b == inf else over(one, zero, a, b)[0]

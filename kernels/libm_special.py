@@ -177,9 +177,7 @@ def build_double(real_functions: dict) -> dict:
         a = fabs(x)
         inside = select(a < one, a, half)
         w = -log1p(-inside) - log1p(inside)
-        start = select(
-            w < mid_end, poly(w - mid_center, c_mid), poly(sqrt(w) - tail_center, c_tail)
-        )
+        start = select(w < mid_end, poly(w - mid_center, c_mid), poly(sqrt(w) - tail_center, c_tail))
         y = inside * start
         # One step of Halley's method, on erf or on erfc, whichever is the smaller and so the more exact.
         residual = select(inside < half, erf(y) - inside, (one - inside) - erfc(y))

@@ -141,9 +141,15 @@ def build(precision: Precision) -> dict:
     def atan_ratio(n, d):
         """j and v with atan(n / d) = j pi/4 + v, for 0 <= n <= d."""
         upper = n > d * tan_eighth
-        t = select(upper, n - d, n) / select(upper, n + d, d)
+        difference, total = n - d, n + d
+        top, bottom = select(upper, difference, n), select(upper, total, d)
+        t = top / bottom
+        # Just above the bound j pi/4 and v nearly halve each other: there t needs its second word.
+        top_lo, bottom_lo = n - (difference + d), n - (total - d)
+        rest = fma(-t, total, difference) + fma(-t, bottom_lo, top_lo)
+        t_lo = select(upper, rest, zero) / select(upper, total, one)
         z = t * t
-        return select(upper, one, zero), fma(t * z, poly(z, c_atan), t)
+        return select(upper, one, zero), t + fma(t * z, poly(z, c_atan), t_lo)
 
     def turn(j, v):
         """j pi/4 + v."""
