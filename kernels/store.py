@@ -12,10 +12,8 @@ import hashlib
 import importlib.util
 import json
 import os
-import platform
 import stat
 import sys
-import tempfile
 import types
 from pathlib import Path
 
@@ -79,6 +77,8 @@ def _code(code: types.CodeType) -> str:
 @functools.cache
 def machine() -> str:
     """Everything but the source that decides machine code: versions, processor and its features."""
+    import platform
+
     import numpy
     from llvmlite import __version__ as llvmlite_version
     from llvmlite import binding as llvm
@@ -197,6 +197,7 @@ def save(key: str, about: dict, code: bytes) -> None:
         _memory[key] = (about, code)
         return
     header = {"key": key, "about": about, "sum": digest(json.dumps(about, sort_keys=True), code)}
+    import tempfile
     name = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{key[:12]}-", suffix=".tmp", dir=base)   # mkstemp makes it 0600

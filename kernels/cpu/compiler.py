@@ -33,8 +33,8 @@ class CompileError(RuntimeError):
     """A kernel that Numba could not compile; the message names the kernel and shows Numba's own words."""
 
 
-def compile_program(program) -> tuple[str, bytes]:
-    """Object code of a program and the symbol to look up in it."""
+def compile_program(program) -> tuple[str, list[str], bytes]:
+    """The symbol to look up, the names left to the dynamic linker, and the object code of a program."""
     with _lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaWarning)
         lowering.register()
@@ -45,12 +45,12 @@ def compile_program(program) -> tuple[str, bytes]:
         except NumbaError as error:
             raise CompileError(f"{program.name}: Numba could not compile this kernel.\n{program.source}\n{error}") from None
         library = compiled._library
-        foreign = [name for name in undefined_symbols(library) if name.startswith(("numba", "Py")) and
-                   name not in program.externals]
+        needs = undefined_symbols(library)
+        foreign = [name for name in needs if name.startswith(("numba", "Py")) and name not in program.externals]
         if foreign:
             raise CompileError(f"{program.name}: the kernel may raise or allocate (it refers to {', '.join(foreign)}), so it could "
                                f"not run without Numba.\n{program.source}")
-        return compiled._wrapper_name, library.serialize_using_object_code()[2][0]
+        return compiled._wrapper_name, needs, library.serialize_using_object_code()[2][0]
 
 
 # What NumPy calls. The kernel is inlined into it, so that Numba's check of its error status folds away.
@@ -142,7 +142,8 @@ def jit_scalar(function, literal_type, jitted: dict, fastmath=()):
     space = {**function.__globals__, **cells, "_T": literal_type}
     for name in _used(definition):
         value = getattr(space.get(name), "scalar", space.get(name))
-        if isinstance(value, python_types.FunctionType) and value not in lowering.KNOWN and value is not function:
+        if isinstance(value, python_types.FunctionType) and value is not function and not (
+                value.__module__ or "").startswith("kernels.libm"):         # those Numba knows by lowering.register
             space[name] = jit_scalar(value, literal_type, jitted)
     module = ast.fix_missing_locations(ast.Module([definition], []))
     exec(compile(module, function.__code__.co_filename, "exec"), space)

@@ -46,34 +46,37 @@ _engines: list = []
 compilations = 0        # how many kernels this process has compiled; tests count them
 
 
-def machine_code(program: Program) -> tuple[str, bytes]:
-    """Symbol and object code of a program, from the store or fresh from Numba."""
+def machine_code(program: Program) -> tuple[dict, bytes]:
+    """A program's object code, from the store or fresh from Numba, and what it says of itself: symbol, needs, name."""
     global compilations
     key = program.key()
     found = store.load(key)
     if found is None:
         from .compiler import compile_program
-        symbol, code = compile_program(program)
+        symbol, needs, code = compile_program(program)
         compilations += 1
-        store.save(key, {"symbol": symbol, "name": program.name}, code)
-        return symbol, code
-    return found[0]["symbol"], found[1]
+        found = {"symbol": symbol, "needs": needs, "name": program.name}, code
+        store.save(key, *found)
+    return found
 
 
 def link(program: Program) -> int:
-    """The address of a program's entry in this process."""
+    """The address of a program's entry in this process. ImportError where a symbol that it needs is not to be had."""
     from llvmlite import binding as llvm
     with _lock:
-        symbol, code = machine_code(program)
+        about, code = machine_code(program)
         if not _engines:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
         target = llvm.Target.from_default_triple().create_target_machine()
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+        missing = [name for name in about["needs"] if not llvm.address_of_symbol(name)]
+        if missing:         # LLVM would leave a call to address 0
+            raise ImportError(f"{program.name}: this platform's C library lacks {', '.join(missing)}")
         engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
         engine.finalize_object()
         _engines.append(engine)
-        return engine.get_function_address(symbol)
+        return engine.get_function_address(about["symbol"])
 
 
 # --- NumPy's C functions ----------------------------------------------------------------------------------------------

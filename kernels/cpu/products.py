@@ -1,0 +1,171 @@
+"""Matrix products of arrays: BLAS through NumPy for floating and complex numbers, our own kernel for the rest.
+
+The kernel is a template over what is done with a pair of elements, so that integer products (acc + x * y, modulo two to the
+bits as in PyTorch) and distances between rows (acc + |x - y|^p) share it. Called by the records in `kernels.ops.matmul`, which know
+the derivatives; nothing here knows tensors. float16 is computed in float32 and rounded once.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import libm
+from ..table import cast_ufunc
+from . import buffers, copies, pool
+from .maps import FLOATING, ITEMSIZE, loaded, stored
+from .native import Program, make_ufunc
+
+LANES = 64              # neighbouring results that are accumulated together
+FEW = 4                 # with fewer columns each result is accumulated on its own, along k
+
+
+# --- BLAS -------------------------------------------------------------------------------------------------------------
+
+def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x @ y for arrays of one dtype: vectors, matrices, or stacks of matrices with broadcasting leading dimensions.
+
+    Sizes must fit. Transposed operands go to BLAS as they are; large results lie in pooled memory.
+    """
+    if x.dtype.kind in "iub":
+        return _by_kernel(x, y)
+    if x.dtype == np.float16:
+        wide, narrow = cast_ufunc("float16", "float32"), cast_ufunc("float32", "float16")
+        return np.asarray(narrow(product(wide(x, out=...), wide(y, out=...)), out=...))
+    if x.ndim <= 2 and y.ndim <= 2:     # np.dot: half the overhead of np.matmul, and no floating-point warnings
+        shape = x.shape[:-1] + y.shape[1:]
+        if len(shape) == 2 and shape[0] * shape[1] * x.itemsize >= buffers.LARGE:
+            return np.dot(x, y, out=buffers.empty(shape, x.dtype))
+        return np.asarray(np.dot(x, y))
+    x, y = _for_blas(x), _for_blas(y)
+    shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
+    with np.errstate(all="ignore"):
+        return np.matmul(x, y, out=buffers.empty(shape, x.dtype))
+
+
+def _for_blas(x: np.ndarray) -> np.ndarray:
+    """The array if BLAS takes its matrices as they lie (rows or columns contiguous), else a copy: NumPy would fall back to plain loops."""
+    size, (n, m), (along, across) = x.itemsize, x.shape[-2:], x.strides[-2:]
+    by_rows = across == size and along % size == 0 and along // size >= m
+    by_columns = along == size and across % size == 0 and across // size >= n
+    return x if by_rows or by_columns or not x.size else copies.copy(x)
+
+
+# --- the kernel -------------------------------------------------------------------------------------------------------
+
+def pairs_program(name: str, dtype: str, state: str, result: str, combine: Callable, finish: Callable) -> Program:
+    """(b,k),(k,m)->(b,m): each result starts at 0, takes in k pairs by `combine(acc, x, y)` in dtype `state`, and is finished.
+
+    Rows are contiguous in the second operand, so LANES neighbouring results run together; the core of the source is
+
+        for l in range(k):
+            a = load_int32(args[0], x + l * steps[4])
+            for lane in range(width):
+                c = load_int32(args[1], y + l * steps[5] + (j0 + lane) * 4)
+                store_int32(lanes, lane * 4, as_int32(combine(peek_int32(lanes, lane * 4), a, c)))
+    """
+    size, wide = ITEMSIZE[dtype], ITEMSIZE[state]
+    lane = f"lanes, lane * {wide}"
+    c = ["def kernel(args, dimensions, steps, data):",
+         "    n, b, k, m = dimensions[0], dimensions[1], dimensions[2], dimensions[3]",
+         f"    lanes = stack({LANES * wide})", "    for row in range(n * b):", "        outer, i = row // b, row % b",
+         "        x = outer * steps[0] + i * steps[3]", "        y, z = outer * steps[1], outer * steps[2] + i * steps[7]",
+         f"        if m < {FEW}:", "            for j in range(m):", f"                acc = as_{state}(0)"]
+    for test, sx, sy in ((f"if steps[4] == {size} and steps[5] == {size}:", size, size), ("else:", "steps[4]", "steps[5]")):
+        c += [f"                {test}", "                    for l in range(k):",
+              f"                        acc = as_{state}(combine(acc, {loaded(dtype, 'args[0]', f'x + l * {sx}')}, "
+              f"{loaded(dtype, 'args[1]', f'y + j * steps[6] + l * {sy}')}))"]
+    c += ["                " + stored(result, "args[2]", "z + j * steps[8]", "finish(acc)"),
+          "        else:", f"            for j0 in range(0, m, {LANES}):", f"                width = min(m - j0, {LANES})",
+          "                for lane in range(width):", f"                    store_{state}({lane}, as_{state}(0))",
+          "                for l in range(k):", f"                    a = {loaded(dtype, 'args[0]', 'x + l * steps[4]')}",
+          "                    for lane in range(width):",
+          f"                        c = {loaded(dtype, 'args[1]', f'y + l * steps[5] + (j0 + lane) * {size}')}",
+          f"                        store_{state}({lane}, as_{state}(combine(peek_{state}({lane}), a, c)))",
+          "                for lane in range(width):",
+          "                    " + stored(result, "args[2]", "z + (j0 + lane) * steps[8]", f"finish(peek_{state}({lane}))")]
+    if dtype in FLOATING:
+        c.append("    clear_status()")
+    return Program(f"{name}_{dtype}", "\n".join(c) + "\n", functions={"combine": (combine, state), "finish": (finish, state)},
+                   inputs=(dtype, dtype), outputs=(result,), signature="(b,k),(k,m)->(b,m)")
+
+
+def _multiply_add(acc, x, y):
+    return acc + x * y
+
+
+def _itself(acc):
+    return acc
+
+
+@functools.lru_cache(maxsize=None)
+def _product_ufunc(dtype: str) -> np.ufunc:
+    return make_ufunc(pairs_program("product", dtype, dtype, dtype, _multiply_add, _itself))
+
+
+def _run(ufunc: np.ufunc, x: np.ndarray, y: np.ndarray, result: np.dtype) -> np.ndarray:
+    """The kernel on stacks of matrices, its second operand with contiguous rows."""
+    if y.strides[-1] != y.itemsize and y.shape[-1] >= FEW:
+        y = copies.copy(y)
+    shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
+    if 0 in shape:
+        return np.empty(shape, result)
+    if x.shape[-1] * shape[-1] * shape[-2] >= pool.GRAIN:
+        pool.ensure()
+    return ufunc(x, y, buffers.empty(shape, result))
+
+
+def _by_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Products of integers; vectors are matrices of one row or column."""
+    rows, columns = x if x.ndim > 1 else x[None], y if y.ndim > 1 else y[:, None]
+    out = _run(_product_ufunc(x.dtype.name), rows, columns, x.dtype)
+    if y.ndim == 1:
+        out = out[..., 0]
+    return out[..., 0] if x.ndim == 1 and y.ndim == 1 else out[..., 0, :] if x.ndim == 1 else out
+
+
+# --- distances --------------------------------------------------------------------------------------------------------
+
+def _differs(acc, x, y):
+    return acc + (1 if x != y else 0)
+
+
+def _absolute(acc, x, y):
+    return acc + abs(x - y)
+
+
+def _squared(acc, x, y):
+    return acc + (x - y) * (x - y)
+
+
+def _largest(acc, x, y):
+    d = abs(x - y)
+    return d if d > acc or d != d else acc
+
+
+def _root(acc):
+    return libm.sqrt(acc)
+
+
+def _powers(p: float) -> tuple[Callable, Callable]:
+    def combine(acc, x, y):
+        return acc + libm.pow(abs(x - y), p)
+
+    def finish(acc):
+        return libm.pow(acc, 1 / p)
+    return combine, finish
+
+
+@functools.lru_cache(maxsize=64)
+def _distance_ufunc(dtype: str, p: float) -> np.ufunc:
+    known = {0.0: (_differs, _itself), 1.0: (_absolute, _itself), 2.0: (_squared, _root), float("inf"): (_largest, _itself)}
+    return make_ufunc(pairs_program(f"distance_{p}", dtype, "float64", dtype, *(known.get(p) or _powers(p))))
+
+
+def distances(x: np.ndarray, y: np.ndarray, p: float) -> np.ndarray:
+    """The p-norm of x[..., i, :] - y[..., j, :] for every i and j; sums run in float64 for every dtype."""
+    return _run(_distance_ufunc(x.dtype.name, p), x, y.swapaxes(-1, -2), x.dtype)
+
+
+__all__ = ["distances", "pairs_program", "product"]

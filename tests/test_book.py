@@ -1,0 +1,368 @@
+"""The book walked by generic tests: every record, every dtype that it declares, every layout, gradients to second order.
+
+The oracle of values is the record's `like` (NumPy or SciPy), computed in the widest precision at hand; that of gradients is the central
+difference of the operator itself in float64. What a table cannot hold (ties, error texts, aliasing) is in the files by family.
+"""
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+import engine
+from engine.dtypes import by_name
+from engine.tensor import from_array
+from kernels.book import BOOK, FLOATS, Fold, Pointwise, Structural
+from kernels.cpu import folds, maps, native
+
+POINTWISE = sorted((op for op in BOOK.values() if isinstance(op, Pointwise)), key=lambda op: op.name)
+FOLDS = sorted((op for op in BOOK.values() if isinstance(op, Fold)), key=lambda op: op.name)
+STRUCTURAL = sorted((op for op in BOOK.values() if isinstance(op, Structural)), key=lambda op: op.name)
+EPS = {"float16": 2.0 ** -10, "float32": 2.0 ** -23, "float64": 2.0 ** -52, "complex64": 2.0 ** -23, "complex128": 2.0 ** -52}
+WIDER = {"float16": np.float64, "float32": np.float64, "float64": np.longdouble, "complex64": np.complex128,
+         "complex128": np.clongdouble}
+
+
+def by_dtype(ops):
+    return [pytest.param(op, d, id=f"{op.name}-{d}") for op in ops for d in op.dtypes]
+
+
+def draw(rng, op, name, dtype: str, shape):
+    """Values of one operand inside the record's domain."""
+    lo, hi = op.domain.get(name, (-3.0, 3.0))
+    kind = np.dtype(dtype).kind
+    if kind == "b":
+        return rng.random(shape) < 0.5
+    if kind in "iu":
+        floor = 0 if kind == "u" else -100
+        lo_i, hi_i = math.ceil(max(lo, floor)), math.floor(min(hi, 100))
+        return rng.integers(lo_i, hi_i + 1, shape).astype(dtype)
+    values = rng.uniform(lo, hi, shape)
+    if kind == "c":
+        values = values + 1j * rng.uniform(lo, hi, shape)
+    return values.astype(dtype)
+
+
+def operands(rng, op, dtype, shape):
+    return [draw(rng, op, n, t, shape) for n, t in zip(op.inputs, op.operand_types(dtype), strict=True)]
+
+
+def reference(op, dtype, arrays):
+    """`like` in the widest precision that it takes, as the dtype that the operator promises."""
+    wide = [a.astype(WIDER[a.dtype.name]) if a.dtype.name in WIDER else a for a in arrays]
+    with np.errstate(all="ignore"):
+        try:
+            return np.asarray(op.like(*wide))
+        except TypeError:           # SciPy's functions have no long double
+            return np.asarray(op.like(*[a.astype("complex128" if a.dtype.kind == "c" else "float64")
+                                        if a.dtype.kind in "fc" else a for a in arrays]))
+
+
+def assert_like(seen: np.ndarray, expected: np.ndarray, dtype: str, tol: float):
+    assert seen.shape == expected.shape
+    if seen.dtype.kind not in "fc":
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_array_equal(seen, expected.astype(seen.dtype))
+        return
+    eps = EPS[seen.dtype.name]
+    with np.errstate(over="ignore", invalid="ignore"):
+        # the tolerance is in ulp of the result; results below the smallest normal number count as if they were it
+        np.testing.assert_allclose(seen.astype(np.clongdouble if seen.dtype.kind == "c" else np.longdouble),
+                                   expected.astype(seen.dtype) if np.dtype(seen.dtype).itemsize == 2 else expected,
+                                   rtol=tol * eps, atol=tol * eps * float(np.finfo(seen.dtype).tiny) + (
+                                       tol * eps if seen.dtype.kind == "c" else 0))
+
+
+def layouts(rng, op, dtype):
+    """Operand lists in the layouts that are ordinary inputs: dense, transposed, sliced, reversed by copy, broadcast, 0-d, empty."""
+    yield "dense", operands(rng, op, dtype, (3, 5))
+    yield "transposed", [a.T for a in operands(rng, op, dtype, (5, 3))]
+    yield "sliced", [a[::2, 1::3] for a in operands(rng, op, dtype, (6, 10))]
+    yield "zero-d", operands(rng, op, dtype, ())
+    yield "empty", operands(rng, op, dtype, (0, 4))
+    yield "one", operands(rng, op, dtype, (1,))
+    shapes = itertools.cycle([(4, 1), (3,), (1, 1)])
+    yield "broadcast", [draw(rng, op, n, t, next(shapes)) for n, t in zip(op.inputs, op.operand_types(dtype), strict=True)]
+    yield "expanded", [np.broadcast_to(a, (4, 3)) for a in operands(rng, op, dtype, (1, 3))]
+
+
+@pytest.mark.parametrize("op, dtype", by_dtype(POINTWISE))
+def test_pointwise_values(op, dtype, rng):
+    for layout, arrays in layouts(rng, op, dtype):
+        before = [a.copy() for a in arrays]
+        for a in arrays:
+            if a.flags.owndata:
+                a.flags.writeable = False
+        result = op(*[from_array(a) for a in arrays])
+        assert result.dtype is by_name(op.result(dtype)), layout
+        seen = result.numpy()
+        if op.like is not None:
+            assert_like(seen, reference(op, dtype, arrays), dtype, op.tol)
+        else:
+            assert seen.shape == np.broadcast_shapes(*(a.shape for a in arrays))
+        for a, b in zip(arrays, before, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("op, dtype", [pytest.param(op, d, id=f"{op.name}-{d}") for op in POINTWISE if op.like is not None
+                                       for d in ("float32", "float64") if d in op.dtypes])
+def test_pointwise_special_values(op, dtype, rng):
+    values = np.array(op.special or (0.0, 1.0), dtype)
+    grids = np.meshgrid(*[values if t == dtype else np.array([False, True]) for t in op.operand_types(dtype)])
+    seen = op(*[from_array(np.ascontiguousarray(g)) for g in grids]).numpy()
+    assert_like(seen, reference(op, dtype, grids), dtype, op.tol)
+
+
+@pytest.mark.parametrize("op, dtype", [pytest.param(op, d, id=f"{op.name}-{d}") for op in POINTWISE for d in ("float64", "int64")
+                                       if d in op.dtypes])
+def test_plain_python_runs_the_same_function(op, dtype, rng):
+    """The scalar function is ordinary Python: the first place to look when a compiled kernel surprises."""
+    arrays = operands(rng, op, dtype, (7,))
+    seen = op(*[from_array(a) for a in arrays]).numpy()
+    plain = [op.scalar(*[a[i].item() for a in arrays]) for i in range(7)]
+    if seen.dtype.kind == "f":
+        np.testing.assert_allclose(seen, np.array(plain, seen.dtype), rtol=1e-14, atol=1e-300)
+    else:
+        np.testing.assert_array_equal(seen, np.array(plain).astype(seen.dtype))
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+DIFFERENTIABLE = [op for op in POINTWISE if op.differentiable]
+
+
+def leaves(arrays):
+    made = [from_array(a.copy()) for a in arrays]
+    for t in made:
+        if t.dtype.category >= 2:
+            t.requires_grad_()
+    return made
+
+
+def slope(f, arrays, directions, step):
+    """Central difference, of fourth order, of a number-valued function of arrays along directions."""
+    def at(h):
+        return f([a + h * d if d is not None else a for a, d in zip(arrays, directions, strict=True)])
+    return (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step)
+
+
+def pairing(a, b) -> float:
+    """Real inner product, the one in which gradients of complex tensors are gradients."""
+    return float(np.sum(np.real(np.conj(a) * b)))
+
+
+def check_gradients(call, arrays, rng, order: int = 2, rtol: float = 2e-6, atol: float = 2e-8):
+    """Compare reverse-mode gradients of `call` with differences along random directions, to second order.
+
+    The step (1e-3 of values of size one, error of order step^4) fits the tolerance. Gradients are compared through cotangents c:
+    d <c, f(x + h t)> / dh = <grad, t>, and the same for the gradient itself.
+    """
+    directions = [rng.standard_normal(a.shape).astype(a.dtype) + (
+        1j * rng.standard_normal(a.shape) if a.dtype.kind == "c" else 0) if a.dtype.kind in "fc" else None for a in arrays]
+    shape_of = call(*[from_array(a) for a in arrays]).numpy()
+    c = rng.standard_normal(shape_of.shape) + (1j * rng.standard_normal(shape_of.shape) if shape_of.dtype.kind == "c" else 0)
+    c = np.asarray(c, shape_of.dtype)
+
+    def value(at):
+        return pairing(c, call(*[from_array(np.asarray(a, o.dtype)) for a, o in zip(at, arrays, strict=True)]).numpy())
+
+    def gradients(at, create=False):
+        xs = leaves([np.asarray(a, o.dtype) for a, o in zip(at, arrays, strict=True)])
+        out = call(*xs)
+        wanted = [x for x in xs if x.requires_grad]
+        return xs, engine.autograd.grad(out, wanted, from_array(c), create_graph=create, materialize_grads=True)
+    _, grads = gradients(arrays)
+    active = [d for d in directions if d is not None]
+    for g, a in zip(grads, [a for a in arrays if a.dtype.kind in "fc"], strict=True):
+        assert tuple(g.shape) == a.shape and g.numpy().dtype == a.dtype
+    expected = slope(value, arrays, directions, 1e-3)
+    seen = sum(pairing(g.numpy(), d) for g, d in zip(grads, active, strict=True))
+    assert seen == pytest.approx(expected, rel=rtol, abs=atol * max(1, shape_of.size)), "first order"
+    if order < 2:
+        return
+    c2 = [rng.standard_normal(g.shape) + (1j * rng.standard_normal(g.shape) if g.is_complex() else 0) for g in grads]
+
+    def gradient_value(at):
+        _, gs = gradients(at)
+        return sum(pairing(np.asarray(k), g.numpy()) for k, g in zip(c2, gs, strict=True))
+    xs, grads = gradients(arrays, create=True)
+    wanted = [x for x in xs if x.requires_grad]
+    recorded = [(g, from_array(np.asarray(k, g.numpy(force=True).dtype))) for g, k in zip(grads, c2, strict=True) if g.requires_grad]
+    second = engine.autograd.grad([g for g, _ in recorded], wanted, [k for _, k in recorded], allow_unused=True,
+                                  materialize_grads=True) if recorded else [x * 0 for x in wanted]
+    expected = slope(gradient_value, arrays, directions, 1e-3)
+    seen = sum(pairing(h.numpy(force=True), d) for h, d in zip(second, active, strict=True))
+    assert seen == pytest.approx(expected, rel=20 * rtol, abs=20 * atol * max(1, shape_of.size)), "second order"
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in DIFFERENTIABLE if "float64" in op.dtypes])
+def test_pointwise_gradients(op, rng):
+    check_gradients(op, operands(rng, op, "float64", (4, 3)), rng)
+    if len(op.inputs) > 1:          # broadcasting is undone in the gradient
+        shapes = itertools.cycle([(4, 1), (3,), ()])
+        check_gradients(op, [draw(rng, op, n, t, next(shapes)) for n, t in
+                             zip(op.inputs, op.operand_types("float64"), strict=True)], rng, order=1)
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in DIFFERENTIABLE if "complex128" in op.dtypes])
+def test_pointwise_complex_gradients(op, rng):
+    check_gradients(op, operands(rng, op, "complex128", (3,)), rng, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("op, dtype", [pytest.param(op, d, id=f"{op.name}-{d}") for op in DIFFERENTIABLE
+                                       for d in ("float16", "float32") if d in op.dtypes])
+def test_pointwise_gradients_in_lower_precision(op, dtype, rng):
+    """The gradient kernels of other dtypes agree with float64's."""
+    arrays = operands(rng, op, dtype, (6,))
+    found = {}
+    for kind in (dtype, "float64"):
+        xs = leaves([a.astype(kind) if a.dtype.kind == "f" else a for a in arrays])
+        op(*xs).sum().backward()
+        found[kind] = [x.grad.numpy() for x in xs if x.requires_grad and x.grad is not None]
+    for low, high in zip(found[dtype], found["float64"], strict=True):
+        assert low.dtype == np.dtype(dtype)
+        np.testing.assert_allclose(low, high, rtol=60 * EPS[dtype], atol=60 * EPS[dtype] * (1 + np.abs(high).max()))
+
+
+def test_the_gradient_check_notices_a_partial_that_is_wrong_by_one_percent(rng):
+    op = BOOK["sigmoid"]
+    right = op.partials
+
+    class Wrong(engine.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return op(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return g * right(x, op(x))[0] * 1.01
+    arrays = operands(rng, op, "float64", (4, 3))
+    check_gradients(op, arrays, rng)
+    with pytest.raises(AssertionError, match="first order"):
+        check_gradients(Wrong.apply, arrays, rng)
+
+
+# --- public forms -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in POINTWISE if op.function])
+def test_function_method_out_and_in_place_agree(op, rng):
+    dtype = "float32" if "float32" in op.dtypes else "int64" if "int64" in op.dtypes else op.dtypes[0]
+    arrays = operands(rng, op, dtype, (3, 4))
+    tensors = [from_array(a.copy()) for a in arrays]
+    expected = op(*tensors).numpy()
+    function = getattr(engine, op.name)
+    names = list(op.inputs)
+    if op.operand_types(dtype)[0] == "bool" and dtype != "bool":
+        return                      # where(condition, ...): its forms have a test of their own
+    np.testing.assert_array_equal(function(*tensors).numpy(), expected)
+    for alias in op.aliases:
+        np.testing.assert_array_equal(getattr(engine, alias)(*tensors).numpy(), expected)
+    if len(names) <= 2:
+        out = engine.empty(0, dtype=by_name(expected.dtype.name))
+        assert function(*tensors, out=out) is out
+        np.testing.assert_array_equal(out.numpy(), expected)
+    if op.method:
+        np.testing.assert_array_equal(getattr(tensors[0], op.name)(*tensors[1:]).numpy(), expected)
+    if op.inplace and op.result(dtype) == dtype:
+        target = tensors[0].clone()
+        address, version = target.data_ptr(), target._version
+        assert getattr(target, op.name + "_")(*tensors[1:]) is target
+        assert target.data_ptr() == address and target._version == version + 1
+        np.testing.assert_array_equal(target.numpy(), expected)
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in POINTWISE])
+def test_undeclared_dtypes_are_refused(op, rng):
+    for dtype in ("bool", "uint8", "int64", "float32", "complex64"):
+        if dtype in op.dtypes or (op.floating and dtype in ("bool", "uint8", "int64")):
+            continue
+        arrays = [np.ones(2, dtype if t == "T" else t) for t in op.operands]
+        with pytest.raises((RuntimeError, TypeError), match=r"not implemented|not supported|only supported|support"):
+            op(*[from_array(a) for a in arrays])
+
+
+# --- folds and structural operators -----------------------------------------------------------------------------------
+
+def fold_samples(rng, op, dtype):
+    yield draw(rng, op, "x", dtype, (3, 4, 5)), None
+    yield draw(rng, op, "x", dtype, (3, 4, 5)), (0,)
+    yield draw(rng, op, "x", dtype, (3, 4, 5)), (1,)
+    yield draw(rng, op, "x", dtype, (3, 4, 5)), (2,)
+    yield draw(rng, op, "x", dtype, (5, 4, 3)).T, (1,)
+    yield draw(rng, op, "x", dtype, (3, 300)), (1,)
+    yield draw(rng, op, "x", dtype, (300, 20)), (0,)
+    yield draw(rng, op, "x", dtype, (6, 40))[::2, ::-3], (1,)
+    yield draw(rng, op, "x", dtype, (7,)), (0,)
+    yield draw(rng, op, "x", dtype, (7,)), None
+    if not op.positions:
+        yield draw(rng, op, "x", dtype, (3, 4, 5)), (0, 2)
+        yield draw(rng, op, "x", dtype, (3, 4, 5, 2)), (1, 2)
+
+
+@pytest.mark.parametrize("op, dtype", by_dtype([op for op in FOLDS if op.like is not None and not op.extra]))
+def test_fold_values(op, dtype, rng):
+    for x, dims in fold_samples(rng, op, dtype):
+        for keepdim in (False, True):
+            seen = folds.run(op, x, dims, keepdim)
+            axis = dims[0] if dims is not None and len(dims) == 1 else dims
+            wide = x.astype(WIDER[dtype]) if dtype in WIDER else x
+            expected = op.like(wide, axis=axis, **({"keepdims": True} if keepdim else {}))
+            for s, e in zip(seen if isinstance(seen, tuple) else (seen,), expected if isinstance(expected, tuple) else (expected,),
+                            strict=True):
+                assert s.shape == np.shape(e)
+                if s.dtype.kind in "fc":
+                    np.testing.assert_allclose(s, np.asarray(e).astype(s.dtype), rtol=8 * EPS[s.dtype.name],
+                                               atol=30 * EPS[s.dtype.name])
+                else:
+                    np.testing.assert_array_equal(s, np.asarray(e).astype(s.dtype))
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in FOLDS if op.differentiable and not op.extra
+                                and "float64" in op.dtypes])
+def test_fold_gradients(op, rng):
+    for shape, dims in [((3, 4), None), ((3, 4), (0,)), ((2, 3, 2), (1,)), ((5,), (0,))]:
+        for keepdim in (False, True):
+            def call(x, dims=dims, keepdim=keepdim):
+                result = op(x, dims=dims, keepdim=keepdim)
+                return result[0] if isinstance(result, tuple) else result
+            check_gradients(call, [draw(rng, op, "x", "float64", shape)], rng)
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in STRUCTURAL if op.samples is not None])
+def test_structural_values_and_gradients(op, rng):
+    """`samples(rng, dtype)` yields (operands, options); `like(*operands, **options)` is the oracle of values."""
+    for dtype in ("float64", "int64"):
+        for arrays, options in op.samples(rng, dtype):
+            tensors = [from_array(a) for a in arrays]
+            result = op(tensors, **options) if op.many else op(*tensors, **options)
+            if op.like is not None:
+                expected = op.like(arrays, **options) if op.many else op.like(*arrays, **options)
+                for s, e in zip(result if isinstance(result, tuple) else (result,),
+                                expected if isinstance(expected, (tuple, list)) else (expected,), strict=True):
+                    np.testing.assert_allclose(s.numpy(), e, rtol=1e-12)
+            if dtype == "float64" and op.differentiable and not isinstance(result, tuple):
+                check_gradients((lambda *xs, options=options: op(list(xs), **options)) if op.many else
+                                (lambda *xs, options=options: op(*xs, **options)), list(arrays), rng)
+
+
+# --- what kernels may ask of the process that loads them --------------------------------------------------------------
+
+LIBRARY = {"memset", "memcpy", "memmove", "fmod", "fmodf", "lgamma", "lgammaf", "sin", "cos", "tan", "sinf", "cosf", "tanf", "fma",
+           "fmaf", "floor", "ceil", "trunc", "rint", "pow", "powf", "exp", "log", "erf", "erfc", "tgamma", "nextafter", "nextafterf"}
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in POINTWISE])
+def test_kernels_need_only_the_c_library(op):
+    for dtype in {"float32" if "float32" in op.dtypes else op.dtypes[0], op.dtypes[-1]}:
+        about, code = native.machine_code(maps.forward_program(op, dtype))
+        assert set(about["needs"]) <= LIBRARY
+        assert len(code) > 100
+
+
+def test_every_record_says_what_it_is():
+    for op in BOOK.values():
+        assert op.doc, f"{op.name} has no documentation"
+        assert op.dtypes and set(op.dtypes) <= set(by_name(d).name for d in op.dtypes)
+    assert FLOATS == ("float16", "float32", "float64")
