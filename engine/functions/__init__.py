@@ -3,12 +3,13 @@
 A file here settles arguments (dims, shapes, dtypes, out=) and composes; numbers are computed in `kernels`.
 """
 import importlib
-import pkgutil
+import os
 
 from .. import dispatch
 from . import derived
 
 dispatch.attach_all()
-for _module in sorted(pkgutil.iter_modules(__path__), key=lambda m: m.name):
-    importlib.import_module(f"{__name__}.{_module.name}")
+for _file in sorted(os.listdir(os.path.dirname(__file__))):
+    if _file.endswith(".py") and _file != "__init__.py":
+        importlib.import_module(f"{__name__}.{_file[:-3]}")
 derived.install()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import os
 import threading
 from collections.abc import Callable
 
@@ -42,6 +43,8 @@ class Program:
 
 
 _lock = threading.RLock()
+if hasattr(os, "register_at_fork"):     # no child may be born while another thread of its parent compiles
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _engines: list = []
 compilations = 0        # how many kernels this process has compiled; tests count them
 
