@@ -18,9 +18,9 @@ from kernels.cpu import buffers, pool
 from kernels.cpu.maps import gradient_plan
 from kernels.symbol import Symbol
 
-from . import devices, dtypes, tape
+from . import anomaly, devices, dtypes, tape
 from .errors import DeviceError, DTypeError, GradError, ShapeError
-from .tape import Node, clock, edge_of, modes, refresh
+from .tape import Node, clock, edge_of, modes, operator_name, refresh, source_of
 from .tensor import KIND, KIND_OF_NUMPY, Kind, Tensor, View, bump, from_array, shared_counter, wrap
 
 new = object.__new__
@@ -68,26 +68,39 @@ kernel_table.TABLE.listeners.append(_entry_changed)
 # --- saved values -----------------------------------------------------------------------------------------------------
 
 def version_of(tensors) -> int:
-    """Sum of the versions of tensors: versions only grow, so an unchanged sum means that none was written."""
-    total = 0
+    """The versions of tensors in one number, 40 bits each."""
+    total = shift = 0
     for t in tensors:
         if t is not None:
             counter = t._counter
-            if counter is not None:
-                total += counter[0]
+            if counter is not None and counter[0]:
+                total += counter[0] << shift
+        shift += 40
     return total
 
 
 def changed(node: Node, tensors, seen: int) -> GradError:
-    """The error for saved values that were overwritten, naming the one in question."""
-    for t in tensors:
-        if t is not None and t._counter is not None and t._counter[0]:
-            kind = f"{'engine'}.{t._kind.dtype.legacy} {list(t.shape)}"
-            return GradError(
-                "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                f"[{kind}], saved by {type(node).__name__}, is at version {t._counter[0]}; expected an earlier version "
-                "instead. Hint: clone the tensor before writing to it, or compute out of place.")
+    """The error for saved values that were overwritten, naming the one in question; `seen` is what `version_of` said of them."""
+    for k, t in enumerate(tensors):
+        now, before = 0 if t is None or t._counter is None else t._counter[0], seen >> 40 * k & (1 << 40) - 1
+        if now != before:
+            edge = t._node
+            if edge is None and t._counter is not None and node.keeps_result(k):
+                edge = node
+            return overwritten(t, edge, now, before)
     return GradError("one of the variables needed for gradient computation has been modified by an inplace operation")
+
+
+def overwritten(tensor: Tensor, edge: Node | None, now: int, before: int) -> GradError:
+    """The error for a saved tensor, made by `edge`, whose version is `now` but was `before` when it was saved."""
+    made = "" if edge is None else f", which is output {source_of(edge)[1]} of {operator_name(source_of(edge)[0])},"
+    hint = ("the backtrace further above shows the operation that failed to compute its gradient. The variable in question was "
+            "changed in there or anywhere later. Good luck!" if anomaly.state.enabled else
+            "enable anomaly detection to find the operation that failed to compute its gradient, with "
+            "torch.autograd.set_detect_anomaly(True, check_nan=False).")
+    return GradError("one of the variables needed for gradient computation has been modified by an inplace operation: "
+                     f"[engine.{tensor._kind.dtype.legacy} {list(tensor.shape)}]{made} is at version {now}; expected version {before} "
+                     f"instead. Hint: {hint}")
 
 
 def alias(tensor: Tensor) -> Tensor:
@@ -128,9 +141,9 @@ def _two_devices(name, a, b) -> DeviceError:
 
 def constant(value, kind: Kind) -> Tensor:
     """A Python number as a tensor without dimensions, kept for the next use. Never shown to users."""
-    key = (value.__class__, value)
+    key = (value.__class__, value if value or value.__class__ is int else repr(value))      # 0.0 and -0.0 are equal
     found = kind.constants.get(key)
-    if found is None or not value:          # 0.0 and -0.0 are equal keys
+    if found is None:
         try:
             with np.errstate(all="ignore"):
                 array = np.array(value).astype(kind.numpy)
@@ -222,9 +235,11 @@ class Plan:
         self.given = tuple(m and e is not None for m, e in zip(mask, gradients, strict=True))
         order = {n: k for k, n in enumerate((*op.inputs, "out"))}
         self.reads = tuple(order.get(n, -1) for n in names)        # -1 is the cotangent
-        self.passes = len(self.expressions) == 1 and isinstance(self.expressions[0], Symbol) and (
-            self.expressions[0].name == "g")
         self.passes_all = all(isinstance(e, Symbol) and e.name == "g" for e in self.expressions)
+        self.count = len(self.expressions)
+        self.places = tuple(k for k, given in enumerate(self.given) if given)      # which input each expression is for
+        self.full = len(self.places) == len(self.given)
+        self.entries: dict = {}                                     # kind -> (ufunc, kinds of its results)
         used = set(names)
         self.keeps = tuple(n in used for n in op.inputs)
         self.keeps_out = "out" in used
@@ -251,31 +266,50 @@ class PointwiseNode(Node):
         if plan.keeps_any:
             if saved is FREED:
                 raise GradError(_FREED_TEXT)
-            version = 0
+            version = shift = 0
             for t in saved:
-                if t is not None and t._counter is not None:
-                    version += t._counter[0]
+                if t is not None:
+                    counter = t._counter
+                    if counter is not None and counter[0]:
+                        version += counter[0] << shift
+                shift += 40
             if version != self.version:
                 raise changed(self, saved, self.version)
+        array = g._array
         if modes.enabled:
-            results = iter(self._on_tensors(g))
+            results = self._on_tensors(g)
         elif plan.passes_all:
-            results = iter([g] * len(plan.expressions))
+            results = [g] * plan.count
         else:
-            arrays = [g._array if k < 0 else saved[k]._array for k in plan.reads]
-            ufunc, kinds = self.caller.gradients[self.kind, plan]
-            if g._array.size >= LARGE:
-                outs = _gradients_large(ufunc, arrays, kinds, g._array.shape)
+            entry = plan.entries.get(self.kind)
+            if entry is None:
+                entry = plan.entries[self.kind] = self.caller.gradients[self.kind, plan]
+            ufunc, kinds = entry
+            arrays = [array if k < 0 else saved[k]._array for k in plan.reads]
+            outs = ufunc(*arrays, out=...) if array.size < LARGE else _gradients_large(ufunc, arrays, kinds, array.shape)
+            if plan.count == 1:
+                r = new(Tensor)
+                r._array, r._kind = outs, kinds[0]
+                r._node = r._counter = r._view = r._grad = r._meta = None
+                r._needs = False
+                results = [r]
             else:
-                outs = ufunc(*arrays, out=...)
-            results = iter([wrap(outs, kinds[0])] if len(kinds) == 1 else [wrap(a, k) for a, k in zip(outs, kinds, strict=True)])
-        return [sum_to_shape(next(results), shape) if given else None for given, shape in zip(plan.given, shapes, strict=True)]
+                results = [wrap(a, k) for a, k in zip(outs, kinds, strict=True)]
+        for n, k in enumerate(plan.places):
+            r = results[n]
+            if r._array.shape != shapes[k]:
+                results[n] = sum_to_shape(r, shapes[k])
+        if plan.full:
+            return results
+        spread = [None] * len(shapes)
+        for n, k in enumerate(plan.places):
+            spread[k] = results[n]
+        return spread
 
     def _on_tensors(self, g: Tensor) -> list:
         op, plan = self.plan.op, self.plan
         values = {"g": g}
-        for name, value, edge in zip(op.inputs, self.saved, self.edges, strict=False):
-            values[name] = value
+        values.update(zip(op.inputs, self.saved, strict=False))
         if plan.keeps_out:
             out = alias(self.saved[-1])
             out._node, out._needs = self, True
@@ -285,6 +319,10 @@ class PointwiseNode(Node):
     def release(self) -> None:
         if self.plan.keeps_any:
             self.saved = FREED
+
+    def keeps_result(self, k: int) -> bool:
+        """Whether the k-th saved value is the result."""
+        return k == len(self.shapes)
 
 
 def _gradients_large(ufunc, arrays, kinds, shape):
@@ -336,6 +374,13 @@ class PointwiseCaller:
         self.plans: dict = {}
         self.varies = op.operands != ("T",) * len(op.inputs)
 
+    def named(self, node_name: str) -> PointwiseCaller:
+        """A caller of the same kernels whose nodes have another name (PyTorch's RsubBackward1, ClampBackward0, ...)."""
+        twin = PointwiseCaller(self.op)
+        twin.loops, twin.gradients, twin.plans = self.loops, self.gradients, self.plans
+        twin.node = type(node_name, (PointwiseNode,), {"__slots__": (), "caller": twin, "__module__": "engine.autograd"})
+        return twin
+
     def plan(self, kind: Kind, mask: tuple[bool, ...]) -> Plan:
         key = (kind.dtype.is_complex, mask)
         found = self.plans.get(key)
@@ -372,8 +417,11 @@ class PointwiseCaller:
             raise TypeError(f"{self.op.name}() takes {len(self.op.inputs)} operands, got {len(operands)}")
         for o in operands:
             if not isinstance(o, (Tensor, *NUMBERS)):
-                operands = tuple(operand(self.op.name, o) for o in operands)
+                names = self.op.arguments or ("input", "other", *self.op.inputs[2:])
+                operands = tuple(operand(self.op.name, o, names[k], k + 1) for k, o in enumerate(operands))
                 break
+        if self.op.check is not None:
+            self.op.check(operands)
         kind = self.compute_kind(operands)
         result = self.run(self.prepare(operands, kind), kind)
         return result if out is None else into(out, result)
@@ -411,7 +459,8 @@ class PointwiseCaller:
 
     def unary(self) -> Callable[[Tensor], Tensor]:
         """The hot path of an operator of one input."""
-        loops, general, record, floating = self.loops, self.__call__, self.record, self.op.floating
+        loops, general, floating, plan_of, node_class = self.loops, self.__call__, self.op.floating, self.plan, self.node
+        plans: dict = {}
         differentiable = self.op.differentiable
 
         def call(input: Tensor) -> Tensor:
@@ -431,7 +480,19 @@ class PointwiseCaller:
             if x._view is not None:
                 refresh(x)
             if x._needs and differentiable and modes.enabled and out_kind.dtype.category >= 2:
-                record(r, (x,), (x if x._node is None else x._node,), kind)
+                node = new(node_class)
+                plan = plans.get(kind)
+                if plan is None:
+                    plan = plans[kind] = plan_of(kind, (True,))
+                node.edges, node.kind, node.plan, node.hooks = (x if x._node is None else x._node,), kind, plan, None
+                node.order, node.shapes = next(clock), (a.shape,)
+                if plan.keeps_any:
+                    kept = x if plan.keeps[0] else None
+                    node.saved = (kept, alias(r) if plan.keeps_out else None)
+                    node.version = 0 if kept is None or x._counter is None else x._counter[0]
+                else:
+                    node.saved, node.version = (), 0
+                r._node, r._needs = node, True
             return r
         return call
 
@@ -452,10 +513,12 @@ class PointwiseCaller:
             cls = y.__class__
             try:
                 kind = x._kind
-                if cls is not Tensor and (cls is float or cls is int):
-                    if cls is float and kind.dtype.category < 2:
+                if cls is float or cls is int:
+                    category = kind.dtype.category
+                    if category < 2 and (cls is float or not category):     # the number's category is the higher one
                         return general(x, y)
-                    y = kind.constants.get((cls, y)) or constant(y, kind)
+                    number = kind.constants.get((cls, y))
+                    y = constant(y, kind) if number is None else number
                 if y._kind is not kind or (floating and kind.dtype.category < 2):
                     return general(x, y)
                 a, b = x._array, y._array
@@ -497,7 +560,7 @@ class PointwiseCaller:
                         kx = None
                     if ky:
                         if y._counter is not None:
-                            version += y._counter[0]
+                            version += y._counter[0] << 40
                         ky = y
                     else:
                         ky = None
@@ -511,7 +574,54 @@ class PointwiseCaller:
         return call
 
 
-def operand(name: str, value):
+    def several(self) -> Callable[..., Tensor]:
+        """The hot path of an operator of any number of inputs: tensors of one kind (and bool masks) with Python numbers."""
+        op, general, loops, record = self.op, self.__call__, self.loops, self.record
+        fixed = [None if t == "T" else KIND[dtypes.by_name(t)] for t in op.operands]
+        differentiable, floating = op.differentiable, op.floating
+
+        def call(*operands) -> Tensor:
+            kind, numbers, needs = None, False, False
+            if len(operands) != len(fixed):
+                return general(*operands)
+            for x, f in zip(operands, fixed, strict=True):
+                try:
+                    k = x._kind
+                except AttributeError:
+                    if f is not None or (x.__class__ is not float and x.__class__ is not int):
+                        return general(*operands)
+                    numbers = True
+                    continue
+                if f is not None:
+                    if k is not f:
+                        return general(*operands)
+                elif kind is None:
+                    kind = k
+                elif k is not kind:
+                    return general(*operands)
+                if x._view is not None:
+                    refresh(x)
+                if x._needs:
+                    needs = True
+            if kind is None or ((numbers or floating) and kind.dtype.category < 2):
+                return general(*operands)
+            tensors = [constant(x, kind) if x.__class__ is float or x.__class__ is int else x for x in operands]
+            arrays = [t._array for t in tensors]
+            for a in arrays:
+                if a.size >= LARGE:
+                    return general(*tensors)
+            ufunc, out_kind = loops[kind]
+            try:
+                r = wrap(ufunc(*arrays, out=...), out_kind)
+            except ValueError as error:
+                raise broadcast_error(op.name, tensors) from error
+            if needs and differentiable and modes.enabled and out_kind.dtype.category >= 2:
+                record(r, tensors, [edge_of(t) for t in tensors], kind)
+            return r
+        return call
+
+
+def operand(name: str, value, argument: str = "input", position: int = 1):
     """A value of another library as an operand: NumPy scalars and arrays are welcome, anything else is a TypeError."""
     if isinstance(value, (Tensor, *NUMBERS)):
         return value
@@ -520,7 +630,7 @@ def operand(name: str, value):
     if isinstance(value, np.ndarray):
         from .functions.create import from_numpy
         return from_numpy(value)
-    raise TypeError(f"{name}(): argument must be Tensor or a number, not {type(value).__name__}")
+    raise TypeError(f"{name}(): argument '{argument}' (position {position}) must be Tensor, not {type(value).__name__}")
 
 
 # --- casts ------------------------------------------------------------------------------------------------------------
@@ -600,6 +710,10 @@ class GeneralNode(Node):
         if self.counted:
             self.saved, self.counted = FREED, ()
 
+    def keeps_result(self, k: int) -> bool:
+        """Whether the k-th saved tensor is a result; those have no history of their own."""
+        return any(how == "out" for how, _ in self.caller.reads) and self.counted[k]._node is None
+
 
 class GeneralCaller:
     """Runs one fold or structural operator on tensors: `caller(*tensors, **options)`, operands of the right dtypes already."""
@@ -607,6 +721,8 @@ class GeneralCaller:
     def __init__(self, op: Fold | Structural):
         self.op = op
         self.node = type(op.node_name, (GeneralNode,), {"__slots__": (), "caller": self, "__module__": "engine.autograd"})
+        named = getattr(op, "node_dims", "")
+        self.node_dims = type(named, (GeneralNode,), {"__slots__": (), "caller": self, "__module__": "engine.autograd"}) if named else None
         self.inputs = op.inputs if isinstance(op, Structural) else ("x", *(f"extra{k}" for k in range(op.extra)))
         self.many, self.view, self.folds = getattr(op, "many", False), getattr(op, "view", False), isinstance(op, Fold)
         self.one = not self.many and len(self.inputs) == 1
@@ -695,7 +811,7 @@ class GeneralCaller:
                 r._node, r._needs = (tape.Branch(node, k) if several else node), True
 
     def make_node(self, results, several, tensors, edges, options) -> GeneralNode:
-        node = new(self.node)
+        node = new(self.node if self.node_dims is None or options.get("dims") is None else self.node_dims)
         node.edges, node.hooks, node.order = tuple(edges), None, next(clock)
         node.options, node.results = options, len(results)
         saved, counted = [], []
@@ -736,9 +852,21 @@ def can_write(target: Tensor, result: Tensor) -> None:
                          f"{target._kind.dtype.scalar}")
 
 
-def write(target: Tensor, result: Tensor) -> Tensor:
-    """Store a computed value in a tensor's memory and give the tensor its history: the end of every in-place operator."""
-    recording = modes.enabled and (target.requires_grad or result._needs)
+class CopyBackwards(Node):
+    """A tensor overwritten by another: the old value's gradient is zero, the new value gets all."""
+
+    __slots__ = ()
+
+    def backward(self, g):
+        return None if self.edges[0] is None else g * 0, g
+
+
+def write(target: Tensor, result: Tensor, copies: bool = False) -> Tensor:
+    """Store a computed value in a tensor's memory and give the tensor its history: the end of every in-place operator.
+
+    `copies`: the value is a tensor of its own that the user holds (copy_, fill_, assignment), not one just computed for the target.
+    """
+    recording = modes.enabled and (tape.tracked(target) or result.requires_grad)
     if recording:
         tape.check_inplace(target)
     can_write(target, result)
@@ -750,16 +878,20 @@ def write(target: Tensor, result: Tensor) -> Tensor:
     bump(target)
     if recording:
         edge = edge_of(result)
-        if edge is not None:
-            tape.rebase(target, edge if isinstance(edge, Node) else _identity_node(result))
-        elif target._node is not None or target._view is not None:
-            _cut(target)
+        if target._view is None and (copies or not isinstance(edge, Node)):
+            node = new(CopyBackwards)
+            node.edges, node.hooks, node.order = (edge_of(target), edge), None, next(clock)
+            edge = node
+        tape.rebase(target, edge)
     return target
 
 
 def store(target: np.ndarray, value: np.ndarray) -> None:
     """Copy an array into another of the same dtype (broadcasting) by our kernel; refuses read-only memory."""
     if not target.flags.writeable:
+        if any(not step and n > 1 for step, n in zip(target.strides, target.shape, strict=True)):
+            raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                               "Please clone() the tensor before performing the operation.")
         raise RuntimeError("this tensor shares memory that NumPy marked read-only; clone() it before writing")
     if not target.size:
         return
@@ -767,19 +899,6 @@ def store(target: np.ndarray, value: np.ndarray) -> None:
     if target.size >= LARGE:
         pool.ensure()
     kernel_table.cast_ufunc(kind, kind)(value, target)
-
-
-def _identity_node(result: Tensor):
-    return BOOK["clone"](result)._node
-
-
-def _cut(target: Tensor) -> None:
-    """A recorded tensor overwritten by a value without history."""
-    if target._view is None:
-        target._node, target._needs = None, False
-    else:
-        zero = BOOK["zero_history"](target)
-        tape.rebase(target, zero._node)
 
 
 def into(out: Tensor, result: Tensor) -> Tensor:
@@ -820,9 +939,15 @@ def inplace(call: Callable, op: Pointwise | None = None) -> Callable:
             other = others[0]
             if other.__class__ is Tensor and other._kind is self._kind and (not op.floating or self._kind.dtype.category >= 2):
                 return _direct(self, other)
-        if modes.enabled and self.requires_grad:
-            tape.check_inplace(self)
-        return write(self, call(self, *others, **options))
+        if not modes.enabled or not (tape.tracked(self) or any(o.__class__ is not float and isinstance(o, Tensor) and o.requires_grad
+                                                               for o in (*others, *options.values()))):
+            return write(self, call(self, *others, **options))
+        tape.check_inplace(self)
+        handle = tape.Handle(self)
+        result = call(handle.cell[0], *(handle.cell[0] if o is self else o for o in others),
+                      **{name: handle.cell[0] if o is self else o for name, o in options.items()})
+        handle.settle()
+        return write(self, result)
 
     def _direct(self: Tensor, other: Tensor) -> Tensor:
         array = self._array
@@ -860,7 +985,11 @@ from kernels.book import SAME as _SAME  # noqa: E402
 
 def attach(op: Operator) -> None:
     """Give a record its caller."""
-    op.apply = PointwiseCaller(op) if isinstance(op, Pointwise) else GeneralCaller(op)
+    if getattr(op, "view", False):
+        from .views import ViewCaller
+        op.apply = ViewCaller(op)
+    else:
+        op.apply = PointwiseCaller(op) if isinstance(op, Pointwise) else GeneralCaller(op)
 
 
 def attach_all() -> None:

@@ -19,3 +19,7 @@ class DeviceError(RuntimeError, AssertionError):
 
 class GradError(RuntimeError):
     """Autograd used where it cannot answer; stands for PyTorch's RuntimeError."""
+
+
+class NumberError(RuntimeError, ValueError):
+    """A number that its dtype cannot hold; stands for PyTorch's RuntimeError (ValueError where it unpacks Python ints)."""

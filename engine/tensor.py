@@ -65,27 +65,29 @@ class Size(tuple):
 class View:
     """How a tensor came to share another's memory: `operator(parent, **options)`; kept so that in-place writes differentiate.
 
-    `seen` is the parent's node when the view's own node was made; another node means that the view's history is stale.
-    `recorded`: made while grad mode was on. `output`: which of several results it is (-1: the only one).
+    `base`: where the chain of views begins; `seen`: the base's node that the view's own history follows, another one means that it
+    is stale. `recorded`: made while grad mode was on. `output`: which of `count` results it is (-1: the only one). A view that a
+    custom Function returned has no operator.
     """
 
-    __slots__ = ("operator", "options", "output", "parent", "recorded", "seen")
+    __slots__ = ("base", "count", "operator", "options", "output", "parent", "recorded", "seen")
 
-    def __init__(self, parent: Tensor, operator, options: dict, recorded: bool, output: int = -1):
+    def __init__(self, parent: Tensor, operator, options: dict, recorded: bool, output: int = -1, count: int = 1):
         self.parent, self.operator, self.options = parent, operator, options
-        self.seen, self.recorded, self.output = parent._node, recorded, output
+        self.base = parent if parent._view is None else parent._view.base
+        self.seen, self.recorded, self.output, self.count = self.base._node, recorded, output, count
 
 
 class Meta:
     """Rare attributes of a tensor: hooks, whether its gradient is retained."""
 
-    __slots__ = ("after_hooks", "hooks", "inference", "retains")
+    __slots__ = ("accumulator", "after_hooks", "hooks", "retains")
 
     def __init__(self):
         self.hooks: dict | None = None
         self.after_hooks: dict | None = None
         self.retains = False
-        self.inference = False
+        self.accumulator: tuple | None = None       # (hooks, weak reference) of the node that stands for a leaf
 
 
 class Tensor:
@@ -202,9 +204,10 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        if self._view is not None:
-            tape.refresh(self)
-        return self._needs
+        view = self._view
+        if view is None or self._needs or view.base._node is view.seen:
+            return self._needs
+        return view.base._needs and view.operator is not None and self._kind.dtype.category >= 2
 
     @requires_grad.setter
     def requires_grad(self, needs: bool) -> None:
@@ -253,9 +256,11 @@ class Tensor:
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value._kind is not self._kind:
-                raise DTypeError(f"assigned grad has data of a different type: {value._kind}, needed {self._kind}")
+                raise DTypeError(f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with grad_dtype "
+                                 f"'{self.dtype}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's dtype).")
             if value._array.shape != self._array.shape:
-                raise RuntimeError(f"assigned grad has data of a different size: {list(value.shape)}, needed {list(self.shape)}")
+                raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
+                                   f"'{list(self.shape)}'. Please ensure that the gradient and the tensor are the same size")
         self._grad = value
 
     @grad.deleter
@@ -272,12 +277,7 @@ class Tensor:
 
     @property
     def _base(self) -> Tensor | None:
-        view = self._view
-        if view is None:
-            return None
-        while view.parent._view is not None:
-            view = view.parent._view
-        return view.parent
+        return None if self._view is None else self._view.base
 
     def _is_view(self) -> bool:
         return self._view is not None
@@ -296,6 +296,10 @@ class Tensor:
                                f"tensor type: {self._kind} and {value._kind}")
         self._array, self._kind = value._array, value._kind
 
+    def is_inference(self) -> bool:
+        """Whether autograd can never use the tensor: False, those made in `inference_mode` are ordinary ones here."""
+        return False
+
     def detach(self) -> Tensor:
         """The same memory as a leaf without history; in-place writes through it are counted."""
         made = wrap(self._array, self._kind)
@@ -305,7 +309,10 @@ class Tensor:
     def detach_(self) -> Tensor:
         """Forget the history of this tensor, in place."""
         if self._view is not None:
-            raise GradError("Can't detach views in-place. Use detach() instead.")
+            raise GradError("Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for "
+                            "training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence "
+                            "detach_() cannot be called on these gradients. To fix this error, please refer to the "
+                            "Optimizer.zero_grad() function in torch/optim/optimizer.py as the solution.")
         self._node, self._needs = None, False
         return self
 
@@ -315,7 +322,7 @@ class Tensor:
 
         `gradient` (shape of self) is the cotangent, 1 for a single element. Errors: RuntimeError as in PyTorch.
         """
-        tape.backward(self, gradient, retain_graph, create_graph, inputs)
+        walk.backward(self, gradient, retain_graph, create_graph, inputs)
 
     def retain_grad(self) -> None:
         """Keep the gradient of a tensor that is not a leaf in `.grad` too."""
@@ -331,6 +338,8 @@ class Tensor:
 
     def register_post_accumulate_grad_hook(self, hook):
         """Call `hook(tensor)` after `.grad` of this leaf was accumulated."""
+        if not self.requires_grad:
+            raise GradError("cannot register a hook on a tensor that doesn't require gradient")
         if self._node is not None:
             raise GradError("post accumulate grad hooks cannot be registered on non-leaf tensors")
         meta = meta_of(self)
@@ -432,8 +441,8 @@ class Tensor:
                            f"{type(element)}.")
 
     def __copy__(self) -> Tensor:
-        made = as_subclass(wrap(self._array, self._kind), type(self))
-        made._counter, made._node, made._needs, made._view = shared_counter(self), self._node, self._needs, self._view
+        made = as_subclass(wrap(self._array, self._kind), type(self))       # the same memory as a leaf, as in PyTorch
+        made._counter, made._needs = shared_counter(self), self.requires_grad
         made.__dict__.update(self.__dict__)
         return made
 
@@ -445,7 +454,7 @@ class Tensor:
         if id(self) in memo:
             return memo[id(self)]
         import copy
-        made = as_subclass(wrap(self._array.copy(), self._kind), type(self))
+        made = as_subclass(wrap(self._array.copy("K"), self._kind), type(self))
         memo[id(self)] = made
         made._needs = self._needs
         if self._grad is not None:
@@ -454,10 +463,8 @@ class Tensor:
         return made
 
     def __reduce_ex__(self, protocol):
-        if self._node is not None:
-            raise RuntimeError("cannot pickle a tensor that is not a leaf of the graph; use .detach() first")
-        return _rebuild, (type(self), np.array(self._array, order="K"), self._kind.dtype, str(self._kind.device), self._needs,
-                          self.__dict__)
+        values = np.array(host(self), order="K")       # a view takes its own elements along, not the memory that it looks into
+        return _rebuild, (type(self), values, self._kind.dtype, str(self._kind.device), self.requires_grad, self.__dict__)
 
     def __operator__(self, operator, operands, options):
         """A book's record was called on tensors (see kernels.book.Operator.__call__)."""
@@ -570,7 +577,11 @@ def element_strides(array: np.ndarray) -> tuple[int, ...]:
             step *= max(n, 1)
         return tuple(reversed(strides))
     size = array.itemsize
-    return tuple(s // size for s in array.strides)
+    strides = [s // size for s in array.strides]
+    for d in range(len(shape) - 1, -1, -1):
+        if shape[d] == 1 and not strides[d]:        # a new dimension
+            strides[d] = strides[d + 1] * shape[d + 1] if d + 1 < len(shape) else 1
+    return tuple(strides)
 
 
-from . import tape  # noqa: E402  (the tape needs Tensor, and Tensor's methods need the tape)
+from . import tape, walk  # noqa: E402  (the tape needs Tensor, and Tensor's methods need the tape)

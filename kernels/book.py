@@ -125,13 +125,22 @@ class Pointwise(Operator):
 
     `partials(inputs..., out)` returns d out / d input for each input, in the book's operators, `None` where there is
     none. For a complex function that is not holomorphic, `adjoint(g, inputs..., out)` returns the gradients instead
-    (PyTorch's convention: the conjugate Wirtinger derivative). `operands`: "T" for the dtype computed in, or a fixed dtype.
+    (PyTorch's convention: the conjugate Wirtinger derivative); where both are given `partials` serves real dtypes.
+    `tangents(t_inputs..., inputs..., out)` is the forward mode of an operator for which partial times tangent is not it.
+    `operands`: "T" for the dtype computed in, or a fixed dtype. `bodies`: other scalar functions for "complex", "int" or
+    "bool" where one text cannot serve all; number literals in a complex body are real numbers of the parts' dtype.
+    `numbers`: inputs that are single numbers, which vectorised kernels read once.
+    `check(operands)` raises for operands that PyTorch refuses although their common dtype is served (mixed dtypes only).
     """
     scalar: Callable
     inputs: tuple[str, ...] = ()
     operands: tuple[str, ...] = ()
     partials: Callable | None = None
     adjoint: Callable | None = None
+    tangents: Callable | None = None
+    numbers: tuple[str, ...] = ()
+    bodies: dict[str, Callable] = dataclasses.field(default_factory=dict)
+    check: Callable | None = None
     work: int = 1
 
     def __post_init__(self):
@@ -146,12 +155,23 @@ class Pointwise(Operator):
     def operand_types(self, dtype: str) -> tuple[str, ...]:
         return tuple(dtype if o == "T" else o for o in self.operands)
 
+    def body(self, dtype: str) -> tuple[Callable, str]:
+        """The scalar function for a dtype computed in, and the dtype that its number literals take."""
+        if dtype in COMPLEX and "complex" in self.bodies:
+            return self.bodies["complex"], TO_REAL(dtype)
+        if dtype in INTS and "int" in self.bodies:
+            return self.bodies["int"], dtype
+        if dtype == "bool":
+            found = self.bodies.get("bool") or self.bodies.get("int")
+            return (found, "int64") if found else (self.scalar, "float64")
+        return self.scalar, dtype
+
     def gradients(self, is_complex: bool) -> tuple:
         """One expression per input (None: no gradient) in symbols `g`, the inputs' names and `out`."""
         from .symbol import Symbol
         g, out = Symbol("g"), Symbol("out")
         xs = [Symbol(n) for n in self.inputs]
-        if self.adjoint is not None:
+        if self.adjoint is not None and (is_complex or self.partials is None):
             return tuple(self.adjoint(g, *xs, out))
         conj = BOOK["conj"] if is_complex else (lambda e: e)
         return tuple(None if p is None else g * (conj(p) if isinstance(p, Symbol) else p)
@@ -162,10 +182,10 @@ class Pointwise(Operator):
         return self.partials
 
     def on_arrays(self, *operands, out=None):
-        from .table import kernel
+        from .table import forward_ufunc
         arrays = [np.asarray(o) for o in operands]
         dtype = np.result_type(*(a for a, o in zip(arrays, self.operands, strict=True) if o == "T")).name
-        return kernel(self.name, "cpu").ufunc(dtype)(*arrays, out=... if out is None else out)
+        return forward_ufunc(self, dtype)(*arrays, out=... if out is None else out)
 
 
 @dataclasses.dataclass(eq=False, kw_only=True, repr=False)
@@ -177,7 +197,8 @@ class Fold(Operator):
     `finish(state, n)` the result or tuple of results. `state(dtype)` names the dtypes of the running state and
     `wide(dtype)` those of its totals: blocks run in `state`, totals in `wide`, so sums stay accurate and fast.
     `extra`: further operands with one value per result (the mean, for squared deviations).
-    `adjoint`: reverse mode in operators, arguments by name (see engine.tape).
+    `adjoint`: reverse mode in operators, arguments by name (see engine.tape). `kernel`: another fold whose kernels it shares
+    (max and amax differ in their derivatives only); `node_dims`: the name of its node where dimensions were given.
     """
     lift: Callable
     combine: Callable
@@ -190,6 +211,8 @@ class Fold(Operator):
     positions: bool = False             # the last component of a state is a position
     adjoint: Callable | None = None
     work: int = 1
+    kernel: Fold | None = None
+    node_dims: str = ""
 
     @property
     def differentiable(self) -> bool:
@@ -197,7 +220,7 @@ class Fold(Operator):
 
     def on_arrays(self, x, dims=None, keepdim=False, **extra):
         from .cpu.folds import run
-        return run(self, np.asarray(x), dims, keepdim, **extra)
+        return run(self.kernel or self, np.asarray(x), dims, keepdim, **extra)
 
 
 @dataclasses.dataclass(eq=False, kw_only=True, repr=False)

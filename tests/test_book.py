@@ -32,14 +32,14 @@ def draw(rng, op, name, dtype: str, shape):
     lo, hi = op.domain.get(name, (-3.0, 3.0))
     kind = np.dtype(dtype).kind
     if kind == "b":
-        return rng.random(shape) < 0.5
+        return np.asarray(rng.random(shape) < 0.5)
     if kind in "iu":
         floor = 0 if kind == "u" else -100
-        lo_i, hi_i = math.ceil(max(lo, floor)), math.floor(min(hi, 100))
-        return rng.integers(lo_i, hi_i + 1, shape).astype(dtype)
-    values = rng.uniform(lo, hi, shape)
+        lo_i = math.ceil(max(lo, floor))
+        return np.asarray(rng.integers(lo_i, max(math.floor(min(hi, 100)), lo_i) + 1, shape)).astype(dtype)
+    values = np.asarray(rng.uniform(lo, hi, shape))
     if kind == "c":
-        values = values + 1j * rng.uniform(lo, hi, shape)
+        values = np.asarray(values + 1j * rng.uniform(lo, hi, shape))
     return values.astype(dtype)
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from kernels.book import BOOK, Pointwise
 
 from .. import dispatch
@@ -22,7 +24,7 @@ def install() -> None:
 def publish(op: Pointwise) -> None:
     """Publish one record under its names."""
     caller = op.apply
-    hot = {1: caller.unary, 2: caller.binary}.get(len(op.inputs), lambda: caller)()
+    hot = {1: caller.unary, 2: caller.binary}.get(len(op.inputs), caller.several)()
     function = _function(op, hot)
     for name in (op.name, *op.aliases):
         if op.function and name not in PUBLIC:
@@ -60,12 +62,16 @@ def _function(op: Pointwise, hot: Callable) -> Callable:
 
 
 def reflected(op: Pointwise) -> Callable:
-    """`number OP tensor`."""
+    """`number OP tensor`, `array OP tensor`."""
     caller = op.apply
     name = {"sub": "RsubBackward1"}.get(op.name)
-    hot = caller.binary(node_name=name) if name else caller.binary()
+    hot = (caller.named(name) if name else caller).binary()
 
     def method(self, other):
+        if isinstance(other, (np.generic, np.ndarray)):
+            other = dispatch.operand(op.name, other)
+            if isinstance(other, Tensor):
+                return hot(other, self)
         if isinstance(other, NUMBERS):
             kind = self._kind
             if kind.dtype.category >= 2 and other.__class__ is not complex:

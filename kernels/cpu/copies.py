@@ -14,16 +14,29 @@ def copy(x: np.ndarray, order: str = "C") -> np.ndarray:
         ordered = x.transpose(axes)
         if ordered.flags.c_contiguous:
             return copy(ordered).transpose(np.argsort(axes))
-    out = buffers.empty(x.shape, x.dtype)
+    if x.size < SMALL and x.size:
+        if x.flags.c_contiguous:
+            return (_ufuncs.get(x.dtype) or _ufunc(x.dtype))(x, out=...)
+        out = np.empty(x.shape, x.dtype)
+    else:
+        out = buffers.empty(x.shape, x.dtype)
     if x.size:
         into(out, x)
     return out
 
 
+SMALL = 1 << 12         # elements from which memory may be pooled
+_ufuncs: dict[np.dtype, np.ufunc] = {}
+
+
+def _ufunc(dtype: np.dtype) -> np.ufunc:
+    found = _ufuncs[dtype] = cast_ufunc(dtype.name, dtype.name)
+    return found
+
+
 def into(out: np.ndarray, x: np.ndarray) -> None:
     """Copy `x`, of the same dtype, into `out` of the same shape."""
-    name = x.dtype.name
-    ufunc = cast_ufunc(name, name)
+    ufunc = _ufuncs.get(x.dtype) or _ufunc(x.dtype)
     if x.size >= pool.GRAIN:
         pool.ensure()
         if x.ndim > 1 and not (x.flags.c_contiguous and out.flags.c_contiguous):

@@ -1,9 +1,10 @@
-"""Folds (reductions) and scans: one template for every record, dtype, and direction of memory.
+"""Folds (reductions): source text of their kernels, and which of them runs for which shape and layout.
 
-A fold runs over `r` of an `(r, b)` array for each of `b` results. Elements go through lanes, a small block of running states on the
-stack: neighbouring elements when memory runs along `r`, neighbouring results when it runs along `b`. Either way the inner loop
-is `lane[j] = combine(lane[j], lift(x[...j]))`, which LLVM vectorises. Every BLOCK rounds the lanes go into totals of a wider
-dtype, so a sum of float32 has the error of blocks of 64, at the speed of float32. The order of operations depends on shapes and strides only.
+A record (kernels.book.Fold) has up to three kernels in a dtype, compiled when first needed: "small" walks one result's elements one by
+one, "along" and "across" go through lanes, a block of running states in vector registers. "along": the lanes are neighbouring elements of
+one result; "across": neighbouring results. Every BLOCK rounds the lanes go into totals of a wider dtype, so a sum of float32 has the error of
+blocks of 32, at the speed of float32. The order of operations depends on shapes and strides only, never on threads.
+Scans are in kernels.cpu.scans; the records themselves in kernels.ops.
 """
 from __future__ import annotations
 
@@ -18,15 +19,25 @@ from .maps import FLOATING, ITEMSIZE, loaded, stored
 from .native import Program, make_ufunc
 
 LANES, BLOCK = 64, 32
+SMALL = 1024            # elements up to which the "small" kernel is as fast
 PART = 1 << 16          # elements in one part of a fold over a whole large array; parts run on several threads
 
 
-def _states(op: Fold, dtype: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def states(op: Fold, dtype: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(dtypes of the running state, of the totals) of a fold computed in `dtype`."""
     state = op.state(dtype)
     return state, op.wide(dtype) if op.wide else state
 
 
-def _memory(base: str, types: tuple[str, ...], slot: str) -> list[tuple[str, str]]:
+def results_of(op: Fold, dtype: str) -> tuple[str, ...]:
+    """Dtypes of the results."""
+    result = op.result(dtype)
+    return result if isinstance(result, tuple) else (result,)
+
+
+# --- pieces of source -------------------------------------------------------------------------------------------------
+
+def memory(base: str, types: tuple[str, ...], slot: str) -> list[tuple[str, str]]:
     """(pointer, offset) of each component of the `slot`-th state in a block on the stack, one array per component."""
     places, offset = [], 0
     for d in types:
@@ -35,251 +46,338 @@ def _memory(base: str, types: tuple[str, ...], slot: str) -> list[tuple[str, str
     return places
 
 
-def _read(base, types, slot) -> str:
-    values = [f"as_{d}({loaded(d, *place, how='peek')})" for d, place in zip(types, _memory(base, types, slot), strict=True)]
+def read(base: str, types: tuple[str, ...], slot: str) -> str:
+    """A state read from a block."""
+    values = [f"as_{d}({loaded(d, *place, how='peek')})" for d, place in zip(types, memory(base, types, slot), strict=True)]
     return values[0] if len(values) == 1 else f"({', '.join(values)})"
 
 
-def _write(base, types, slot, value: str) -> list[str]:
+def write(base: str, types: tuple[str, ...], slot: str, value: str) -> list[str]:
+    """Statements that put the state named `value` into a block."""
     if len(types) == 1:
-        return [stored(types[0], *_memory(base, types, slot)[0], value)]
-    return [stored(d, *place, f"{value}[{k}]") for k, (d, place) in enumerate(zip(types, _memory(base, types, slot), strict=True))]
+        return [stored(types[0], *memory(base, types, slot)[0], value)]
+    return [stored(d, *place, f"{value}[{k}]") for k, (d, place) in enumerate(zip(types, memory(base, types, slot), strict=True))]
 
 
-def _start(op: Fold, dtype: str, types: tuple[str, ...]) -> str:
-    values = [f"as_{d}({_literal(v)})" for d, v in zip(types, op.start(dtype), strict=True)]
+def neutral(op: Fold, dtype: str, types: tuple[str, ...]) -> str:
+    """The neutral state; inf and nan are names that kernel source knows."""
+    values = [f"as_{d}({v!r})" for d, v in zip(types, op.start(dtype), strict=True)]
     return values[0] if len(values) == 1 else f"({', '.join(values)})"
 
 
-def _literal(v) -> str:
-    return repr(v)          # inf and nan are names that kernel source knows
-
-
-def _convert(types, value: str) -> str:
+def convert(types: tuple[str, ...], value: str) -> str:
+    """A state in other dtypes; `value` is a name where there are several components."""
     return f"as_{types[0]}({value})" if len(types) == 1 else (
         "(" + ", ".join(f"as_{d}({value}[{k}])" for k, d in enumerate(types)) + ")")
 
 
-def fold_program(op: Fold, dtype: str, form: str = "whole") -> Program:
+def indented(depth: int, lines: list[str]) -> list[str]:
+    return ["    " * depth + line for line in lines]
+
+
+def functions(op: Fold, dtype: str, wide: tuple[str, ...]) -> dict:
+    """What the source calls: lift, combine, finish, with the type of the number literals in each."""
+    literal = {"bool": "int64", "float16": "float32"}.get(dtype, dtype)
+    return {"lift": (op.lift, literal), "combine": (op.combine, None), "finish": (op.finish, wide[0])}
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+def fold_program(op: Fold, dtype: str, form: str = "small") -> Program:
     """The kernel of a fold in `dtype`.
 
-    form "whole": (r,b) elements -> results; "part": (r,b) elements -> wide states, one array per component;
-    "merge": wide states (r,b) and the count of all elements () -> results.
+    form "small", "along": (r) elements -> one result; "across": (r,b) elements -> b results; with "_part" appended, wide states
+    come out, one array per component, instead of results; "merge": wide states (r) and how many elements they stand for -> results.
     """
-    state, wide = _states(op, dtype)
-    result = op.result(dtype)
-    results = result if isinstance(result, tuple) else (result,)
-    merge = form == "merge"
-    inputs = wide if merge else (dtype,)
-    extras = () if merge else (dtype,) * op.extra
-    outputs = wide if form == "part" else results
-    running = wide if merge else state
-    nin = len(inputs) + len(extras) + (1 if merge else 0)
-    steps_at = nin + len(outputs)
-    p = [f"p{k}" for k in range(len(inputs))]
-    x = [f"x{k}" for k in range(len(inputs))]       # byte offsets of the current element
-    sr = [f"steps[{steps_at + 2 * k}]" for k in range(len(inputs))]
-    sb = [f"steps[{steps_at + 2 * k + 1}]" for k in range(len(inputs))]
-    after = steps_at + 2 * len(inputs)
-    e_step = [f"steps[{after + k}]" for k in range(len(extras))]
-    o_step = [f"steps[{after + len(extras) + k}]" for k in range(len(outputs))]
-
-    def element(offset: list[str], position: str, column: str) -> str:
-        values = [loaded(d, p[k], offset[k]) for k, d in enumerate(inputs)]
-        if merge:
-            return _convert(wide, values[0]) if len(values) == 1 else f"({', '.join(values)})"
-        more = [loaded(d, f"e{k}", f"eo{k} + ({column}) * {e_step[k]}") for k, d in enumerate(extras)]
-        return _convert(state, f"lift({values[0]}, {', '.join([position, *more])})")
-
-    def finish(column: str, indent: str) -> list[str]:
-        value = "total" if form == "part" else f"finish(total, {'count' if merge else 'r'})"
-        many = len(outputs) > 1
-        return [f"{indent}result = {value}"] + [
-            indent + stored(d, f"q{k}", f"qo{k} + ({column}) * {o_step[k]}", f"result[{k}]" if many else "result")
-            for k, d in enumerate(outputs)]
-
-    lane_bytes = sum(LANES * ITEMSIZE[d] for d in running)
-    total_bytes = sum(LANES * ITEMSIZE[d] for d in wide)
-    lane_total = _read("totals", wide, "lane")
-    blocks = running != wide or (not merge and op.wide is not None)
-    c = []
-    c += ["def kernel(args, dimensions, steps, data):", "    n, r, b = dimensions[0], dimensions[1], dimensions[2]",
-          f"    lanes, totals = stack({lane_bytes}), stack({total_bytes})"]
-    c += [f"    {p[k]} = args[{k}]" for k in range(len(inputs))]
-    c += [f"    e{k} = args[{len(inputs) + k}]" for k in range(len(extras))]
-    c += [f"    q{k} = args[{nin + k}]" for k in range(len(outputs))]
-    if merge:
-        c += [f"    count = load_int64(args[{nin - 1}], 0)"]
-    c += [f"    along = b == 1 or abs({sr[0]}) <= abs({sb[0]})", "    for outer in range(n):"]
-    i1, i2, i3, i4, i5 = ("    " * k for k in range(2, 7))
-    c += [f"{i1}{x[k]} = outer * steps[{k}]" for k in range(len(inputs))]
-    c += [f"{i1}eo{k} = outer * steps[{len(inputs) + k}]" for k in range(len(extras))]
-    c += [f"{i1}qo{k} = outer * steps[{nin + k}]" for k in range(len(outputs))]
-    # memory runs along r: the lanes are neighbouring elements of one result
-    c += [f"{i1}if along or b < 8:", f"{i2}for j in range(b):", f"{i3}total = {_start(op, dtype, wide)}", f"{i3}i = 0",
-          f"{i3}if r >= {2 * LANES} and along:",
-          f"{i4}for lane in range({LANES}):", *(i5 + s for s in _write("totals", wide, "lane", "total")),
-          f"{i4}while i + {LANES} <= r:",
-          f"{i5}rounds = {f'min((r - i) // {LANES}, {BLOCK})' if blocks else f'(r - i) // {LANES}'}",
-          *_rounds(op, dtype, inputs, running, element, x, sr, sb, i5, True),
-          *_flush(running, wide, i5),
-          f"{i5}i += rounds * {LANES}",
-          f"{i4}for lane in range({LANES}):",
-          f"{i5}total = {_convert(wide, f'combine(total, {lane_total})')}",
-          f"{i3}while i < r:", f"{i4}rounds = min(r - i, {BLOCK})", f"{i4}acc = {_start(op, dtype, running)}",
-          f"{i4}for k in range(i, i + rounds):",
-          f"{i5}acc = {_convert(running, 'combine(acc, ' + element([f'{x[k]} + k * {sr[k]} + j * {sb[k]}' for k in range(len(inputs))], 'k', 'j') + ')')}",
-          f"{i4}total = {_convert(wide, 'combine(total, ' + _convert(wide, 'acc') + ')')}", f"{i4}i += rounds",
-          *finish("j", i3)]
-    # memory runs along b: the lanes are neighbouring results
-    c += [f"{i1}else:", f"{i2}for j0 in range(0, b, {LANES}):", f"{i3}width = min(b - j0, {LANES})",
-          f"{i3}for lane in range(width):", *(i4 + s for s in _write("totals", wide, "lane", _start(op, dtype, wide))),
-          f"{i3}for i in range(0, r, {BLOCK}):", f"{i4}rounds = min(r - i, {BLOCK})",
-          *_rounds(op, dtype, inputs, running, element, x, sr, sb, i4, False),
-          *_flush(running, wide, i4, "width"),
-          f"{i3}for lane in range(width):", f"{i4}total = {_read('totals', wide, 'lane')}", *finish("j0 + lane", i4)]
-    if any(d in FLOATING for d in (*inputs, *outputs)):
-        c.append("    clear_status()")
-    names = ["(r,b)"] * len(inputs) + ["(b)"] * len(extras) + (["()"] if merge else [])
-    return Program(f"{op.name}_{form}_{dtype}", "\n".join(c) + "\n",
-                   functions={"lift": (op.lift, dtype if dtype != "bool" else "int64"),
-                              "combine": (op.combine, None), "finish": (op.finish, wide[0])},
-                   inputs=(*inputs, *extras, *(("int64",) if merge else ())), outputs=outputs,
-                   signature=",".join(names) + "->" + ",".join(["(b)"] * len(outputs)), work=op.work)
-
-
-def _rounds(op, dtype, inputs, running, element, x, sr, sb, indent, along) -> list[str]:
-    """The hot loops: `rounds` passes over the lanes, with a branch for unit stride that vectorises with plain loads."""
-    inner = indent + "        "
-    width = str(LANES) if along else "width"
-    out = [f"{indent}for lane in range({width}):",
-           *(indent + "    " + s for s in _write("lanes", running, "lane", _start(op, dtype, running)))]
-    size = ITEMSIZE[inputs[0]]
-    lane_state = _read("lanes", running, "lane")
-    lane_step = sr[0] if along else sb[0]
-    branches = [(f"if {lane_step} == {size}:", str(size)), ("else:", None)] if len(inputs) == 1 else [("if True:", None)]
-    for test, unit in branches:
-        out += [indent + test, f"{indent}    for q in range(rounds):"]
-        offsets = []
-        for k in range(len(inputs)):
-            step = unit if unit is not None else (sr[k] if along else sb[k])
-            origin = (f"{x[k]} + (i + q * {LANES}) * {sr[k]} + j * {sb[k]}" if along
-                      else f"{x[k]} + (i + q) * {sr[k]} + j0 * {sb[k]}")
-            out.append(f"{inner}at{k} = {origin}")
-            offsets.append(f"at{k} + lane * {step}")
-        position = f"i + q * {LANES} + lane" if along else "i + q"
-        value = element(offsets, position, "j" if along else "j0 + lane")
-        out += [f"{inner}for lane in range({width}):",
-                f"{inner}    acc = {_convert(running, f'combine({lane_state}, {value})')}",
-                *(inner + "    " + s for s in _write("lanes", running, "lane", "acc"))]
-    return out
-
-
-def _flush(running, wide, indent, width: str = str(LANES)) -> list[str]:
-    combined = _convert(wide, f"combine({_read('totals', wide, 'lane')}, {_convert(wide, _read('lanes', running, 'lane'))})")
-    return [f"{indent}for lane in range({width}):", f"{indent}    merged = {combined}",
-            *(indent + "    " + s for s in _write("totals", wide, "lane", "merged"))]
-
-
-# --- scans ------------------------------------------------------------------------------------------------------------
-
-def scan_program(op: Fold, dtype: str) -> Program:
-    """Running fold along r of (r, b): every state is finished and written; states run in the wide dtype."""
-    _, wide = _states(op, dtype)
-    result = op.result(dtype)
-    outputs = result if isinstance(result, tuple) else (result,)
-    nout = len(outputs)
-    at = 1 + nout
-    c = ["def kernel(args, dimensions, steps, data):", "    n, r, b = dimensions[0], dimensions[1], dimensions[2]",
-         f"    totals = stack({sum(LANES * ITEMSIZE[d] for d in wide)})", "    for outer in range(n):",
-         "        x0 = outer * steps[0]", *(f"        y{k} = outer * steps[{1 + k}]" for k in range(nout)),
-         f"        for j0 in range(0, b, {LANES}):", f"            width = min(b - j0, {LANES})",
-         "            for lane in range(width):",
-         *("                " + s for s in _write("totals", wide, "lane", _start(op, dtype, wide))),
-         "            for i in range(r):", "                for lane in range(width):",
-         f"                    element = lift({loaded(dtype, 'args[0]', f'x0 + i * steps[{at}] + (j0 + lane) * steps[{at + 1}]')}, i)",
-         f"                    total = {_convert(wide, 'combine(' + _read('totals', wide, 'lane') + ', ' + _convert(wide, 'element') + ')')}",
-         *("                    " + s for s in _write("totals", wide, "lane", "total")),
-         "                    result = finish(total, r)"]
+    if form == "merge":
+        return _merge_program(op, dtype)
+    layout, _, part = form.partition("_")
+    _, wide = states(op, dtype)
+    outputs = wide if part else results_of(op, dtype)
+    across = layout == "across"
+    nin = 1 + op.extra
+    core = nin + len(outputs)               # where the steps of core dimensions begin: x's, then extras', then results'
+    c = ["def kernel(args, dimensions, steps, data):", f"    n, r{', b' if across else ''} = {', '.join(f'dimensions[{k}]' for k in range(3 if across else 2))}",
+         "    source, along = args[0], steps[%d]" % core]
+    if across:
+        c += [f"    beside = steps[{core + 1}]", *(f"    beside_e{k} = steps[{core + 2 + k}]" for k in range(op.extra)),
+              *(f"    beside_q{k} = steps[{core + 2 + op.extra + k}]" for k in range(len(outputs)))]
+    c += ["    for outer in range(n):", "        x = outer * steps[0]",
+          *(f"        e{k} = outer * steps[{1 + k}]" for k in range(op.extra)),
+          *(f"        q{k} = outer * steps[{nin + k}]" for k in range(len(outputs)))]
+    finish = ["result = total" if part else "result = finish(total, r)"]
     for k, d in enumerate(outputs):
-        column = at + 2 + 2 * k
-        c.append("                    " + stored(d, f"args[{1 + k}]", f"y{k} + i * steps[{column}] + (j0 + lane) * steps[{column + 1}]",
-                                                 f"result[{k}]" if nout > 1 else "result"))
-    if dtype in FLOATING:
+        place = f"q{k} + (first + lane) * beside_q{k}" if across else f"q{k}"
+        finish.append(stored(d, f"args[{nin + k}]", place, f"result[{k}]" if len(outputs) > 1 else "result"))
+    if not across:
+        c += [f"        extra{k} = {loaded(dtype, f'args[{1 + k}]', f'e{k}')}" for k in range(op.extra)]
+    body = {"small": _small, "along": _along, "across": _across}[layout](op, dtype, finish)
+    c = _STACK[layout](op, dtype, c) + indented(2, body)
+    if any(d in FLOATING for d in (dtype, *outputs)):
         c.append("    clear_status()")
-    return Program(f"{op.name}_scan_{dtype}", "\n".join(c) + "\n",
-                   functions={"lift": (op.lift, dtype if dtype != "bool" else "int64"),
-                              "combine": (op.combine, None), "finish": (op.finish, wide[0])},
-                   inputs=(dtype,), outputs=outputs, signature="(r,b)->" + ",".join(["(r,b)"] * nout), work=op.work)
+    names = ["(r,b)"] + ["(b)"] * op.extra if across else ["(r)"] + ["()"] * op.extra
+    targets = ["(b)" if across else "()"] * len(outputs)
+    return Program(f"{op.name}_{form}_{dtype}", "\n".join(c) + "\n", functions=functions(op, dtype, wide),
+                   inputs=(dtype,) * nin, outputs=outputs, signature=f"{','.join(names)}->{','.join(targets)}", work=op.work)
+
+
+def _lifted(types: tuple[str, ...], element: str, position: str, extras: list[str], name: str = "lifted") -> list[str]:
+    """Statements that make the state `name`, of dtypes `types`, from an element."""
+    return [f"element = lift({', '.join([element, position, *extras])})", f"{name} = {convert(types, 'element')}"]
+
+
+def _small(op: Fold, dtype: str, finish: list[str]) -> list[str]:
+    _, wide = states(op, dtype)
+    extras = [f"extra{k}" for k in range(op.extra)]
+    return [f"total = {neutral(op, dtype, wide)}", "for k in range(r):",
+            *indented(1, [*_lifted(wide, loaded(dtype, "source", "x + k * along"), "k", extras),
+                          "merged = combine(total, lifted)", f"total = {convert(wide, 'merged')}"]), *finish]
+
+
+def _sizes(op: Fold, dtype: str) -> tuple[int, int]:
+    state, wide = states(op, dtype)
+    return LANES * sum(ITEMSIZE[d] for d in state), LANES * sum(ITEMSIZE[d] for d in wide)
+
+
+def _with_stack(op: Fold, dtype: str, code: list[str]) -> list[str]:
+    """The header, after it the blocks of memory: `gathered` holds one block of elements whose stride is not one."""
+    lanes, totals = _sizes(op, dtype)
+    size = ITEMSIZE[dtype]
+    blocks = [f"    lanes, totals, gathered = stack({lanes}), stack({totals}), stack({BLOCK * LANES * size})"]
+    blocks += [f"    spread{k} = stack({LANES * size})" for k in range(op.extra)] if "    beside = " in "\n".join(code) else []
+    return [code[0], *blocks, *code[1:]]
+
+
+_STACK = {"small": lambda op, dtype, code: code, "along": _with_stack, "across": _with_stack}
+
+
+def _block(op: Fold, dtype: str, element: str, position: str, extras: list[str]) -> list[str]:
+    """`count` rounds over the lanes, then the lanes into the totals. All trip counts over the lanes are constant, so that LLVM
+    unrolls those loops and keeps the lanes in vector registers."""
+    state, wide = states(op, dtype)
+    return [f"begin = {neutral(op, dtype, state)}",
+            f"for lane in range({LANES}):", *indented(1, write("lanes", state, "lane", "begin")),
+            "for q in range(count):", f"    for lane in range({LANES}):",
+            *indented(2, [*_lifted(state, element, position, extras),
+                          f"merged = combine({read('lanes', state, 'lane')}, lifted)",
+                          f"kept = {convert(state, 'merged')}", *write("lanes", state, "lane", "kept")]),
+            f"for lane in range({LANES}):",
+            *indented(1, [f"part = {read('lanes', state, 'lane')}", f"widened = {convert(wide, 'part')}",
+                          f"joined = combine({read('totals', wide, 'lane')}, widened)", f"kept_total = {convert(wide, 'joined')}",
+                          *write("totals", wide, "lane", "kept_total")])]
+
+
+def _along(op: Fold, dtype: str, finish: list[str]) -> list[str]:
+    _, wide = states(op, dtype)
+    size = ITEMSIZE[dtype]
+    extras = [f"extra{k}" for k in range(op.extra)]
+    code = [f"begin_total = {neutral(op, dtype, wide)}", f"for lane in range({LANES}):",
+            *indented(1, write("totals", wide, "lane", "begin_total")), f"rounds = r // {LANES}", f"for i in range(0, rounds, {BLOCK}):",
+            *indented(1, [f"count = min(rounds - i, {BLOCK})", f"place, at = source, x + i * {LANES} * along",
+                          f"if along != {size}:", f"    for k in range(count * {LANES}):",
+                          f"        store_{dtype}(gathered, k * {size}, load_{dtype}(source, at + k * along))",
+                          "    place, at = gathered, 0",
+                          *_block(op, dtype, loaded(dtype, "place", f"at + (q * {LANES} + lane) * {size}", how="peek"),
+                                  f"(i + q) * {LANES} + lane", extras)]),
+            # what is left goes to the first totals, one element each; then the totals in halves
+            f"rest = rounds * {LANES}", "for lane in range(r - rest):",
+            *indented(1, [*_lifted(wide, loaded(dtype, "source", "x + (rest + lane) * along"), "rest + lane", extras, "last"),
+                          f"together = combine({read('totals', wide, 'lane')}, last)", f"kept_last = {convert(wide, 'together')}",
+                          *write("totals", wide, "lane", "kept_last")])]
+    half = LANES // 2
+    while half:
+        code += [f"for lane in range({half}):",
+                 *indented(1, [f"pair = combine({read('totals', wide, 'lane')}, {read('totals', wide, f'(lane + {half})')})",
+                               f"kept_pair = {convert(wide, 'pair')}", *write("totals", wide, "lane", "kept_pair")])]
+        half //= 2
+    return [*code, f"total = {read('totals', wide, '0')}", *finish]
+
+
+def _across(op: Fold, dtype: str, finish: list[str]) -> list[str]:
+    _, wide = states(op, dtype)
+    size = ITEMSIZE[dtype]
+    extras = [loaded(dtype, f"spread{k}", f"lane * {size}", how="peek") for k in range(op.extra)]
+    # in the last tile, lanes beyond the last result repeat it
+    return [f"for first in range(0, b, {LANES}):",
+            *indented(1, [f"width = min(b - first, {LANES})", f"start = {neutral(op, dtype, wide)}", f"for lane in range({LANES}):",
+                          *indented(1, write("totals", wide, "lane", "start")),
+                          *(f"    store_{dtype}(spread{k}, lane * {size}, load_{dtype}(args[{1 + k}], e{k} + (first + min(lane, width - 1)) * beside_e{k}))"
+                            for k in range(op.extra)),
+                          f"for i in range(0, r, {BLOCK}):",
+                          *indented(1, [f"count = min(r - i, {BLOCK})", "place, at, row = source, x + i * along + first * beside, along",
+                                        f"if beside != {size} or width < {LANES}:", "    for q in range(count):",
+                                        f"        for lane in range({LANES}):",
+                                        f"            store_{dtype}(gathered, (q * {LANES} + lane) * {size}, load_{dtype}(source, at + q * along + min(lane, width - 1) * beside))",
+                                        f"    place, at, row = gathered, 0, {LANES * size}",
+                                        *_block(op, dtype, loaded(dtype, "place", f"at + q * row + lane * {size}", how="peek"), "i + q", extras)]),
+                          "for lane in range(width):", *indented(1, [f"total = {read('totals', wide, 'lane')}", *finish])])]
+
+
+def _merge_program(op: Fold, dtype: str) -> Program:
+    """Wide states of parts, in order -> results; a position (last component) counts from the start of its part.
+
+    Two more inputs: how many elements there were in all, and in each part.
+    """
+    _, wide = states(op, dtype)
+    outputs = results_of(op, dtype)
+    k_in = len(wide)
+    core = k_in + 2 + len(outputs)
+    pieces = [f"as_{d}({loaded(d, f'args[{k}]', f'outer * steps[{k}] + k * steps[{core + k}]')})" for k, d in enumerate(wide)]
+    if op.positions:
+        pieces[-1] = f"as_{wide[-1]}({pieces[-1]} + k * length)"
+    c = ["def kernel(args, dimensions, steps, data):", "    n, r = dimensions[0], dimensions[1]",
+         f"    length = load_int64(args[{k_in + 1}], 0)", "    for outer in range(n):",
+         f"        total = {neutral(op, dtype, wide)}", "        for k in range(r):",
+         f"            piece = {pieces[0] if len(pieces) == 1 else '(' + ', '.join(pieces) + ')'}",
+         "            merged = combine(total, piece)", f"            total = {convert(wide, 'merged')}",
+         f"        result = finish(total, load_int64(args[{k_in}], outer * steps[{k_in}]))"]
+    c += ["        " + stored(d, f"args[{k_in + 2 + k}]", f"outer * steps[{k_in + 2 + k}]", f"result[{k}]" if len(outputs) > 1 else "result")
+          for k, d in enumerate(outputs)]
+    if any(d in FLOATING for d in (*wide, *outputs)):
+        c.append("    clear_status()")
+    return Program(f"{op.name}_merge_{dtype}", "\n".join(c) + "\n", functions=functions(op, dtype, wide), inputs=(*wide, "int64", "int64"),
+                   outputs=outputs, signature=",".join(["(r)"] * k_in) + ",(),()->" + ",".join(["()"] * len(outputs)), work=op.work)
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
 
 @functools.lru_cache(maxsize=None)
-def fold_ufunc(op: Fold, dtype: str, form: str) -> np.ufunc:
-    """The loaded kernel of a fold or scan in one dtype."""
-    return make_ufunc(scan_program(op, dtype) if form == "scan" else fold_program(op, dtype, form))
+def kernel_of(op: Fold, dtype: np.dtype, form: str) -> np.ufunc:
+    """The loaded kernel of a fold in one dtype and form."""
+    return make_ufunc(fold_program(op, dtype.name, form))
 
 
 def run(op: Fold, x: np.ndarray, dims: tuple[int, ...] | None = None, keepdim: bool = False, extra: tuple = ()):
-    """Fold an array over `dims` (None: all). Returns an array, or a tuple for several results.
+    """Fold an array over `dims` (None: all of them; (): none). Returns an array, or a tuple for several results.
 
-    Dimensions are put in the order (kept..., folded, kept) that lets the template run along memory; positions (for
-    argmax) count the folded dimensions in row-major order, so at most one dimension or all of them may be folded there.
-    `extra` operands have the shape of the result with the folded dimensions kept.
+    Positions (for argmax) count the folded dimensions in row-major order, so at most one dimension or all of them may be folded
+    there. `extra` operands broadcast to the result with the folded dimensions kept at size 1.
     """
     n = x.ndim
-    folded = tuple(range(n)) if dims is None else dims
-    kept = [d for d in range(n) if d not in folded]
-    count = math.prod(x.shape[d] for d in folded)
-    shape = tuple(1 if d in folded else x.shape[d] for d in range(n)) if keepdim else tuple(x.shape[d] for d in kept)
-    dtype = x.dtype.name
-    if count and not kept and x.size >= 2 * PART and not extra:
-        return _in_parts(op, x, shape, dtype)
-    if len(kept) == 0:
-        core, out_shape = (x if n == 1 else x.reshape(-1) if n else x.reshape(1)).reshape(-1, 1), (1,)
-    elif len(folded) == 1 or _mergeable(x, folded):
-        # one run of folded dimensions: everything after it is free and contiguous with it where memory allows
-        first, last = folded[0], folded[-1]
-        lead, tail = x.shape[:first], x.shape[last + 1:]
-        core = x.reshape(*lead, count, math.prod(tail))
-        out_shape = (*lead, math.prod(tail))
+    if dims is None or len(dims) == n:
+        results = _whole(op, x, tuple(np.broadcast_to(e, (1,) * n).reshape(()) for e in extra) if extra else ())
+        if not keepdim or not n:
+            return results
+        shape = (1,) * n
     else:
-        core = x.transpose(*kept, *folded)
-        core = core.reshape(*core.shape[:len(kept)], count, 1)
-        out_shape = (*core.shape[:len(kept)], 1)
-    ufunc = fold_ufunc(op, dtype, "whole")
+        if extra:
+            held = tuple(1 if d in dims else m for d, m in enumerate(x.shape))
+            extra = tuple(np.broadcast_to(e, held).squeeze(dims) for e in extra)
+        if len(dims) == 1:
+            results = _one(op, x, dims[0], extra)
+        elif not dims:
+            results = _one(op, x.reshape(*x.shape, 1), n, extra)
+        else:
+            results = _several(op, x, dims, extra)
+        if not keepdim:
+            return results
+        shape = tuple(1 if d in dims else m for d, m in enumerate(x.shape))
+    if isinstance(results, tuple):
+        return tuple(v.reshape(shape) for v in results)
+    return results.reshape(shape)
+
+
+def _whole(op: Fold, x: np.ndarray, extra: tuple):
+    """All elements to one result."""
+    size = x.size
+    if size <= SMALL:
+        return kernel_of(op, x.dtype, "small")(x if x.ndim == 1 else x.reshape(-1), *extra, out=...)
+    if not x.flags.c_contiguous:
+        if not op.positions:
+            order = sorted(range(x.ndim), key=lambda d: -abs(x.strides[d]))
+            x = x.transpose(order)
+            if not x.flags.c_contiguous:
+                return _several(op, x, tuple(range(x.ndim)), extra)
+        else:
+            from .copies import copy
+            x = copy(x)
+    flat = x.reshape(-1)
+    if size < 2 * PART:
+        return kernel_of(op, x.dtype, "along")(flat, *extra, out=...)
+    pool.ensure()
+    parts = -(-size // PART)
+    length = size // parts
+    part, merge = kernel_of(op, x.dtype, "along_part"), kernel_of(op, x.dtype, "merge")
+    left = size - parts * length
+    if not left:
+        pieces = part(flat.reshape(parts, length), *extra)
+        return merge(*pieces, size, length, out=...) if pieces.__class__ is tuple else merge(pieces, size, length, out=...)
+    pieces = tuple(np.empty(parts + 1, t) for t in states(op, x.dtype.name)[1])
+    part(flat[:parts * length].reshape(parts, length), *extra, out=tuple(p[:parts] for p in pieces))
+    part(flat[parts * length:].reshape(1, left), *extra, out=tuple(p[parts:] for p in pieces))
+    return merge(*pieces, size, length, out=...)
+
+
+def _one(op: Fold, x: np.ndarray, d: int, extra: tuple, part: str = ""):
+    """One dimension away; with `part`, wide states instead of results."""
+    n, shape = x.ndim, x.shape
+    last = d == n - 1
+    if x.size <= SMALL:
+        y = x if last else x.swapaxes(0, 1) if n == 2 else x.transpose(*range(d), *range(d + 1, n), d)
+        return kernel_of(op, x.dtype, "small" + part)(y, *extra, out=...)
     if x.size >= pool.GRAIN:
         pool.ensure()
-    more = [np.broadcast_to(e, tuple(1 if d in folded else x.shape[d] for d in range(n))).reshape(out_shape) for e in extra]
-    results = ufunc(core, *more)
+    r = shape[d]
+    kept = shape[:d] + shape[d + 1:]
+    if x.flags.c_contiguous:
+        lead, tail = math.prod(shape[:d]), math.prod(shape[d + 1:])
+        extra = tuple(e.reshape((lead, tail) if tail != 1 else (lead,)) for e in extra)
+        if tail == 1:
+            if r < LANES and lead >= LANES:
+                form, core = "across", x.reshape(lead, r).T
+            else:
+                form, core = "along", x.reshape(lead, r)
+        elif tail >= 16 or (r < LANES and lead * tail < 16 * LANES):
+            form, core = "across", x.reshape(lead, r, tail)
+        else:
+            form, core = "along" if r >= LANES else "small", x.reshape(lead, r, tail).swapaxes(1, 2)
+    else:
+        strides = x.strides
+        rest = [k for k in range(n) if k != d]
+        inner = min(rest, key=lambda k: abs(strides[k]) if shape[k] > 1 else 1 << 62)
+        if abs(strides[d]) <= abs(strides[inner]) or shape[inner] < 16:
+            form = "along" if r >= LANES else "small"
+            core = x if last else x.transpose(*rest, d)
+        else:       # the free dimension of the smallest stride goes to the lanes
+            outer = [k for k in rest if k != inner]
+            core = x.transpose(*outer, d, inner)
+            order = [rest.index(k) for k in (*outer, inner)]
+            extra = tuple(e.transpose(order) for e in extra)
+            results = kernel_of(op, x.dtype, "across" + part)(core, *extra, out=...)
+            back = [order.index(k) for k in range(n - 1)]
+            if isinstance(results, tuple):
+                return tuple(v.transpose(back) for v in results)
+            return results.transpose(back)
+    results = kernel_of(op, x.dtype, form + part)(core, *extra, out=...)
     if isinstance(results, tuple):
-        return tuple(v.reshape(shape) for v in results)
-    return results.reshape(shape)
+        return tuple(v.reshape(kept) for v in results)
+    return results if results.ndim == n - 1 and last else results.reshape(kept)
 
 
-def _mergeable(x: np.ndarray, folded: tuple[int, ...]) -> bool:
-    """Consecutive dimensions whose elements lie one stride apart."""
-    return all(b == a + 1 for a, b in zip(folded, folded[1:], strict=False)) and x.flags.c_contiguous
-
-
-def _in_parts(op: Fold, x: np.ndarray, shape, dtype: str):
-    """Fold all of a large array: parts of a fixed size on several threads, then the parts in order."""
-    pool.ensure()
-    flat = x.reshape(-1)
-    whole = flat.size // PART
-    part, merge = fold_ufunc(op, dtype, "part"), fold_ufunc(op, dtype, "merge")
-    if op.positions:
-        starts = np.arange(0, flat.size, PART)
-    pieces = part(flat[:whole * PART].reshape(whole, PART, 1))
+def _several(op: Fold, x: np.ndarray, dims: tuple[int, ...], extra: tuple):
+    """Several dimensions away: as one where they lie one stride apart, else the last of them into wide states, then the rest."""
+    shape = x.shape
+    if x.flags.c_contiguous and all(b == a + 1 for a, b in zip(dims, dims[1:], strict=False)):
+        joined = math.prod(shape[d] for d in dims)
+        y = x.reshape(*shape[:dims[0]], joined, *shape[dims[-1] + 1:])
+        return _one(op, y, dims[0], extra)
+    if any(a >= b for a, b in zip(dims, dims[1:], strict=False)):
+        dims = tuple(sorted(dims))
+    kept = tuple(d for d in range(x.ndim) if d not in dims)
+    count = math.prod(shape[d] for d in dims)
+    tail = [dims[-1]]
+    while len(tail) < len(dims) and dims[-len(tail) - 1] == tail[0] - 1 and x.flags.c_contiguous:
+        tail.insert(0, tail[0] - 1)
+    first = tail[0]
+    y = x.reshape(*shape[:first], math.prod(shape[d] for d in tail), *shape[tail[-1] + 1:]) if len(tail) > 1 else x
+    # extras have the shape of the result; the dimensions still to be merged broadcast in them
+    still = dims[:len(dims) - len(tail)]
+    wide = tuple(np.broadcast_to(np.expand_dims(e, still), tuple(m for d, m in enumerate(y.shape) if d != first)) for e in extra)
+    pieces = _one(op, y, first, wide, "_part")
     pieces = pieces if isinstance(pieces, tuple) else (pieces,)
-    if flat.size % PART:
-        rest = part(flat[whole * PART:].reshape(1, -1, 1))
-        rest = rest if isinstance(rest, tuple) else (rest,)
-        pieces = tuple(np.concatenate([a, b]) for a, b in zip(pieces, rest, strict=True))
-    if op.positions:        # the last component of such a state is a position within its part
-        pieces[-1][:, 0] += starts
-    results = merge(*pieces, np.int64(flat.size))
-    if isinstance(results, tuple):
-        return tuple(v.reshape(shape) for v in results)
-    return results.reshape(shape)
+    moved = []
+    axes = tuple(d if d < first else d - len(tail) for d in kept)
+    for p in pieces:
+        p = p.transpose(*axes, *still)
+        moved.append(p.reshape(*p.shape[:len(kept)], math.prod(p.shape[len(kept):])))
+    return kernel_of(op, x.dtype, "merge")(*moved, count, 0, out=...)

@@ -50,8 +50,11 @@ def stored(dtype: str, pointer: str, offset: str, value: str) -> str:
 
 
 def map_program(name: str, names: list[str], outputs: list, in_types: tuple[str, ...], out_types: tuple[str, ...],
-                compute: str, work: int = 1) -> Program:
-    """The program of a pointwise kernel: `outputs` are expressions in the input `names`, computed in dtype `compute`."""
+                compute: str, work: int = 1, numbers: tuple[str, ...] = ()) -> Program:
+    """The program of a pointwise kernel: `outputs` are expressions in the input `names`, computed in dtype `compute`.
+
+    `numbers` names inputs that have one value (stride 0) in the vectorised branches.
+    """
     literal = "float64" if compute == "bool" else compute
     statements, results, operators = lines(outputs, lambda number: _number(number, literal))
     body = [f"@inline\ndef body({', '.join(names)}):", *("    " + s for s in statements),
@@ -71,7 +74,10 @@ def map_program(name: str, names: list[str], outputs: list, in_types: tuple[str,
     sizes_in, sizes_out = [ITEMSIZE[d] for d in in_types], [ITEMSIZE[d] for d in out_types]
     out_test = " and ".join(f"{t[k]} == {sizes_out[k]}" for k in range(nout))
     word = "if"
-    for scalars in _scalar_patterns(nin):
+    single = tuple(k for k, n in enumerate(names) if n in numbers)
+    many = [k for k in range(nin) if k not in single]
+    for pattern in _scalar_patterns(len(many)):
+        scalars = (*(many[k] for k in pattern), *single)
         tests = [f"{s[k]} == {0 if k in scalars else sizes_in[k]}" for k in range(nin)]
         code.append(f"    {word} {' and '.join([*tests, out_test])}:")
         code += [f"        c{k} = {loaded(in_types[k], p[k], '0')}" for k in scalars]
@@ -81,7 +87,7 @@ def map_program(name: str, names: list[str], outputs: list, in_types: tuple[str,
     if any(d in FLOATING for d in (*in_types, *out_types)):
         code.append("    clear_status()")      # all five exceptions: NumPy would warn of them, PyTorch does not
     return Program(name, "\n".join(body + code) + "\n",
-                   functions={f"op_{o.name}": (o.scalar, literal) for o in operators},
+                   functions={f"op_{o.name}": o.body(compute) for o in operators},
                    inputs=tuple(in_types), outputs=tuple(out_types), work=work)
 
 
@@ -103,7 +109,7 @@ def forward_program(op: Pointwise, dtype: str) -> Program:
     results = result if isinstance(result, tuple) else (result,)
     names = list(op.inputs)
     return map_program(f"{op.name}_{dtype}", names, [Symbol("", op, [Symbol(n) for n in names])],
-                       op.operand_types(dtype), results, dtype, op.work)
+                       op.operand_types(dtype), results, dtype, op.work, op.numbers)
 
 
 @functools.lru_cache(maxsize=None)
@@ -123,7 +129,7 @@ def gradient_program(op: Pointwise, dtype: str, mask: tuple[bool, ...]) -> Progr
     targets = tuple(of_operand[n] for n, m, e in zip(op.inputs, mask, op.gradients(dtype.startswith("complex")),
                                                      strict=True) if m and e is not None)
     return map_program(f"{op.name}_gradient_{''.join('01'[m] for m in mask)}_{dtype}", list(names), list(wanted),
-                       tuple(types[n] for n in names), targets, dtype, op.work)
+                       tuple(types[n] for n in names), targets, dtype, op.work, op.numbers)
 
 
 def cast_program(source: str, target: str) -> Program:

@@ -67,7 +67,7 @@ def kernel(args, dimensions, steps, data):
         return
     chunks = min(min(total, 2 * work // grain + 1), 64)
     chunk = (total + chunks - 1) // chunks
-    if chunk > 64:
+    if chunk > 64 or split > 0:         # neighbouring results of a fold: whole tiles of lanes
         chunk = (chunk + 63) // 64 * 64
     task = address(stack(128))
     set_word(task, 0, word(about, 0))

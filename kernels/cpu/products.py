@@ -1,8 +1,9 @@
-"""Matrix products of arrays: BLAS through NumPy for floating and complex numbers, our own kernel for the rest.
+"""Matrix products of arrays: BLAS through NumPy for floating and complex numbers, our own kernels for the rest.
 
-The kernel is a template over what is done with a pair of elements, so that integer products (acc + x * y, modulo two to the
-bits as in PyTorch) and distances between rows (acc + |x - y|^p) share it. Called by the records in `kernels.ops.matmul`, which know
-the derivatives; nothing here knows tensors. float16 is computed in float32 and rounded once.
+Inner products of float32 run in float64. The other kernel is a template over what is done with a pair of elements, so that
+integer products (acc + x * y, which wraps around as PyTorch's does) and distances between rows (acc + |x - y|^p) share it.
+float16 is computed in float32 and rounded once. Called by the records in `kernels.ops.matmul`, which know the derivatives;
+nothing here knows tensors.
 """
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ LANES = 64              # neighbouring results that are accumulated together
 FEW = 4                 # with fewer columns each result is accumulated on its own, along k
 
 
+_BY_BLAS = "efdFD"          # NumPy's letters of float16 (through float32), float32, float64, complex64, complex128
+
 # --- BLAS -------------------------------------------------------------------------------------------------------------
 
 def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -28,9 +31,12 @@ def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     Sizes must fit. Transposed operands go to BLAS as they are; large results lie in pooled memory.
     """
-    if x.dtype.kind in "iub":
+    char = x.dtype.char         # `dtype.name` would cost more than a small product
+    if char not in _BY_BLAS:
         return _by_kernel(x, y)
-    if x.dtype == np.float16:
+    if x.ndim == 1 and y.ndim == 1 and char in "ef":
+        return _dot_ufunc(x.dtype)(x, y, out=...)
+    if char == "e":
         wide, narrow = cast_ufunc("float16", "float32"), cast_ufunc("float32", "float16")
         return np.asarray(narrow(product(wide(x, out=...), wide(y, out=...)), out=...))
     if x.ndim <= 2 and y.ndim <= 2:     # np.dot: half the overhead of np.matmul, and no floating-point warnings
@@ -45,11 +51,51 @@ def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _for_blas(x: np.ndarray) -> np.ndarray:
-    """The array if BLAS takes its matrices as they lie (rows or columns contiguous), else a copy: NumPy would fall back to plain loops."""
+    """The array if BLAS takes its matrices as they lie (rows or columns contiguous), else a copy.
+
+    NumPy itself would fall back to plain loops.
+    """
     size, (n, m), (along, across) = x.itemsize, x.shape[-2:], x.strides[-2:]
     by_rows = across == size and along % size == 0 and along // size >= m
     by_columns = along == size and across % size == 0 and across // size >= n
     return x if by_rows or by_columns or not x.size else copies.copy(x)
+
+
+def dot_program(dtype: str) -> Program:
+    """(k),(k)->(): inner product of float16 or float32 vectors in float64, where every product is exact, rounded once.
+
+    BLAS would accumulate float32 in float32; quasi-Newton methods live on the small differences that this loses.
+    """
+    size = ITEMSIZE[dtype]
+
+    def term(x: str, y: str) -> str:
+        return f"as_float64({loaded(dtype, 'args[0]', x)}) * as_float64({loaded(dtype, 'args[1]', y)})"
+    source = f"""
+def kernel(args, dimensions, steps, data):
+    k, lanes = dimensions[1], stack({8 * LANES})
+    for outer in range(dimensions[0]):
+        x, y, i, total = outer * steps[0], outer * steps[1], 0, 0.0
+        if k >= {LANES} and steps[3] == {size} and steps[4] == {size}:
+            for lane in range({LANES}):
+                store_float64(lanes, lane * 8, 0.0)
+            while i + {LANES} <= k:
+                for lane in range({LANES}):
+                    t = {term(f"x + (i + lane) * {size}", f"y + (i + lane) * {size}")}
+                    store_float64(lanes, lane * 8, peek_float64(lanes, lane * 8) + t)
+                i += {LANES}
+            for lane in range({LANES}):
+                total += peek_float64(lanes, lane * 8)
+        for j in range(i, k):
+            total += {term("x + j * steps[3]", "y + j * steps[4]")}
+        {stored(dtype, "args[2]", "outer * steps[2]", "total")}
+    clear_status()
+"""
+    return Program(f"dot_{dtype}", source, inputs=(dtype, dtype), outputs=(dtype,), signature="(k),(k)->()")
+
+
+@functools.cache
+def _dot_ufunc(dtype: np.dtype) -> np.ufunc:
+    return make_ufunc(dot_program(dtype.name))
 
 
 # --- the kernel -------------------------------------------------------------------------------------------------------
@@ -99,9 +145,9 @@ def _itself(acc):
     return acc
 
 
-@functools.lru_cache(maxsize=None)
-def _product_ufunc(dtype: str) -> np.ufunc:
-    return make_ufunc(pairs_program("product", dtype, dtype, dtype, _multiply_add, _itself))
+@functools.cache
+def _product_ufunc(dtype: np.dtype) -> np.ufunc:
+    return make_ufunc(pairs_program("product", dtype.name, dtype.name, dtype.name, _multiply_add, _itself))
 
 
 def _run(ufunc: np.ufunc, x: np.ndarray, y: np.ndarray, result: np.dtype) -> np.ndarray:
@@ -119,7 +165,7 @@ def _run(ufunc: np.ufunc, x: np.ndarray, y: np.ndarray, result: np.dtype) -> np.
 def _by_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Products of integers; vectors are matrices of one row or column."""
     rows, columns = x if x.ndim > 1 else x[None], y if y.ndim > 1 else y[:, None]
-    out = _run(_product_ufunc(x.dtype.name), rows, columns, x.dtype)
+    out = _run(_product_ufunc(x.dtype), rows, columns, x.dtype)
     if y.ndim == 1:
         out = out[..., 0]
     return out[..., 0] if x.ndim == 1 and y.ndim == 1 else out[..., 0, :] if x.ndim == 1 else out
@@ -158,14 +204,14 @@ def _powers(p: float) -> tuple[Callable, Callable]:
 
 
 @functools.lru_cache(maxsize=64)
-def _distance_ufunc(dtype: str, p: float) -> np.ufunc:
+def _distance_ufunc(dtype: np.dtype, p: float) -> np.ufunc:
     known = {0.0: (_differs, _itself), 1.0: (_absolute, _itself), 2.0: (_squared, _root), float("inf"): (_largest, _itself)}
-    return make_ufunc(pairs_program(f"distance_{p}", dtype, "float64", dtype, *(known.get(p) or _powers(p))))
+    return make_ufunc(pairs_program(f"distance_{p}", dtype.name, "float64", dtype.name, *(known.get(p) or _powers(p))))
 
 
 def distances(x: np.ndarray, y: np.ndarray, p: float) -> np.ndarray:
     """The p-norm of x[..., i, :] - y[..., j, :] for every i and j; sums run in float64 for every dtype."""
-    return _run(_distance_ufunc(x.dtype.name, p), x, y.swapaxes(-1, -2), x.dtype)
+    return _run(_distance_ufunc(x.dtype, p), x, y.swapaxes(-1, -2), x.dtype)
 
 
 __all__ = ["distances", "pairs_program", "product"]

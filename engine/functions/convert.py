@@ -1,0 +1,120 @@
+"""Conversions of tensors: to, type_as, type, the dtype methods (float, long, ...), cpu and cuda, and meeting NumPy's
+ufuncs.
+
+Casts are recorded; a tensor that is already what is asked for is returned itself. Tensors from data are made in
+`create`.
+"""
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from kernels.book import BOOK
+
+from .. import devices, dtypes
+from ..dispatch import cast
+from ..tensor import KIND, Kind, Tensor, wrap
+from .create import native, place
+from .registry import public
+
+
+def converted(x: Tensor, kind: Kind) -> Tensor:
+    """The tensor in another dtype, recorded; itself where it has the dtype already."""
+    if x._kind is kind:
+        return x
+    if x._kind.dtype.category == 3 > kind.dtype.category and kind.dtype.category:
+        warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=3)
+    return cast(x, kind)
+
+
+@public(function=False)
+def to(self: Tensor, *args, device: Any = None, dtype: dtypes.dtype | None = None, non_blocking: bool = False,
+       copy: bool = False,
+       memory_format: Any = None) -> Tensor:
+    """The tensor on another device or in another dtype: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`.
+
+    Returns the tensor itself where nothing changes, unless `copy`. RuntimeError for a device that is not there.
+    """
+    if args:
+        first, rest = args[0], args[1:]
+        if isinstance(first, Tensor):
+            device, dtype = first._kind.device, first._kind.dtype
+        elif first.__class__ is dtypes.dtype or (isinstance(first, type) and first in dtypes.BY_PYTHON):
+            dtype = first
+        else:
+            device = first if first is not None else device
+            if rest and (rest[0] is None or not isinstance(rest[0], bool)):
+                dtype, rest = (rest[0] if rest[0] is not None else dtype), rest[1:]
+        if len(rest) > 2:
+            raise TypeError(f"to() received an invalid combination of arguments - got {len(args)} positional ones")
+        copy = rest[1] if len(rest) == 2 else copy
+    if device is not None:
+        place(device)
+    kind = self._kind if dtype is None else KIND[dtypes.as_dtype(dtype)]
+    if kind is self._kind:
+        return BOOK["clone"](self) if copy else self
+    return converted(self, kind)
+
+
+@public(function=False)
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """This tensor in the dtype of another."""
+    return converted(self, other._kind)
+
+
+def _caster(name: str, d: dtypes.dtype) -> None:
+    kind = KIND[d]
+
+    def method(self: Tensor, memory_format: Any = None) -> Tensor:
+        return self if self._kind is kind else converted(self, kind)
+    method.__name__, method.__qualname__ = name, f"Tensor.{name}"
+    method.__doc__ = f"This tensor as {d.name}; itself if it is that already."
+    public(function=False)(method)
+
+
+for _name, _d in (("float", dtypes.float32), ("double", dtypes.float64), ("half", dtypes.float16),
+                  ("int", dtypes.int32),
+                  ("long", dtypes.int64), ("short", dtypes.int16), ("char", dtypes.int8), ("byte", dtypes.uint8),
+                  ("bool", dtypes.bool_), ("cfloat", dtypes.complex64), ("cdouble", dtypes.complex128)):
+    _caster(_name, _d)
+
+
+@public(function=False)
+def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor in the CPU's memory; itself if it is there."""
+    return self
+
+
+@public(function=False)
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
+    """The tensor on a CUDA device; DeviceError where there is none."""
+    place("cuda" if device is None else devices.device("cuda", device) if isinstance(device, int) else device)
+    return self
+
+
+@public(function=False, name="type")
+def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> str | Tensor:
+    """Without argument the old name of the dtype, "engine.FloatTensor"; with a dtype, such a name or class, the tensor
+    converted.
+    """
+    if dtype is None:
+        return f"engine.{self._kind.dtype.legacy}"
+    if dtype.__class__ is not dtypes.dtype:
+        legacy = dtype.rpartition(".")[2] if isinstance(dtype, str) else getattr(dtype, "__name__", "")
+        if legacy not in dtypes.BY_LEGACY:
+            raise ValueError(f"invalid type: '{dtype if isinstance(dtype, str) else legacy}'")
+        dtype = dtypes.BY_LEGACY[legacy]
+    return converted(self, KIND[dtype])
+
+
+# --- meeting NumPy ----------------------------------------------------------------------------------------------------
+
+def _array_wrap(self: Tensor, array: np.ndarray, context: Any = None, return_scalar: bool = False) -> Tensor:
+    """NumPy's functions on a tensor (`np.sin(t)`) give a tensor, as in PyTorch."""
+    array = native(np.asarray(array))
+    return wrap(array, KIND[dtypes.from_numpy_dtype(array.dtype)])
+
+
+Tensor.__array_wrap__ = _array_wrap
