@@ -575,48 +575,47 @@ class PointwiseCaller:
 
 
     def several(self) -> Callable[..., Tensor]:
-        """The hot path of an operator of any number of inputs: tensors of one kind (and bool masks) with Python numbers."""
-        op, general, loops, record = self.op, self.__call__, self.loops, self.record
-        fixed = [None if t == "T" else KIND[dtypes.by_name(t)] for t in op.operands]
-        differentiable, floating = op.differentiable, op.floating
+        """The hot path of an operator of three inputs (the second a tensor, or all of one kind): where, clamp, lerp; others are general."""
+        op, general, loops, record, floating = self.op, self.__call__, self.loops, self.record, self.op.floating
+        if len(op.inputs) != 3 or any(t != "T" for t in op.operands[1:]):
+            return general
+        mask = None if op.operands[0] == "T" else KIND[dtypes.by_name(op.operands[0])]
+        differentiable = op.differentiable
 
-        def call(*operands) -> Tensor:
-            kind, numbers, needs = None, False, False
-            if len(operands) != len(fixed):
-                return general(*operands)
-            for x, f in zip(operands, fixed, strict=True):
-                try:
-                    k = x._kind
-                except AttributeError:
-                    if f is not None or (x.__class__ is not float and x.__class__ is not int):
-                        return general(*operands)
-                    numbers = True
-                    continue
-                if f is not None:
-                    if k is not f:
-                        return general(*operands)
-                elif kind is None:
-                    kind = k
-                elif k is not kind:
-                    return general(*operands)
-                if x._view is not None:
-                    refresh(x)
-                if x._needs:
-                    needs = True
-            if kind is None or ((numbers or floating) and kind.dtype.category < 2):
-                return general(*operands)
-            tensors = [constant(x, kind) if x.__class__ is float or x.__class__ is int else x for x in operands]
-            arrays = [t._array for t in tensors]
-            for a in arrays:
-                if a.size >= LARGE:
-                    return general(*tensors)
+        def call(x, y, z) -> Tensor:
+            try:
+                kind = x._kind if mask is None else y._kind
+                cls = y.__class__
+                if cls is float or cls is int:
+                    if kind.dtype.category < 2:
+                        return general(x, y, z)
+                    number = kind.constants.get((cls, y))
+                    y = constant(y, kind) if number is None else number
+                cls = z.__class__
+                if cls is float or cls is int:
+                    if kind.dtype.category < 2:
+                        return general(x, y, z)
+                    number = kind.constants.get((cls, z))
+                    z = constant(z, kind) if number is None else number
+                if y._kind is not kind or z._kind is not kind or x._kind is not (mask or kind) or (
+                        floating and kind.dtype.category < 2):
+                    return general(x, y, z)
+                a, b, c = x._array, y._array, z._array
+            except AttributeError:
+                return general(x, y, z)
+            if a.size >= LARGE or b.size >= LARGE or c.size >= LARGE:
+                return general(x, y, z)
             ufunc, out_kind = loops[kind]
             try:
-                r = wrap(ufunc(*arrays, out=...), out_kind)
+                array = ufunc(a, b, c, out=...)
             except ValueError as error:
-                raise broadcast_error(op.name, tensors) from error
-            if needs and differentiable and modes.enabled and out_kind.dtype.category >= 2:
-                record(r, tensors, [edge_of(t) for t in tensors], kind)
+                raise broadcast_error(op.name, (x, y, z)) from error
+            r = wrap(array, out_kind)
+            for t in (x, y, z):
+                if t._view is not None:
+                    refresh(t)
+            if (x._needs or y._needs or z._needs) and differentiable and modes.enabled and out_kind.dtype.category >= 2:
+                record(r, (x, y, z), [edge_of(t) for t in (x, y, z)], kind)
             return r
         return call
 

@@ -35,8 +35,8 @@ modes = _Modes()
 class Node:
     """One recorded operation. Subclasses carry the names that PyTorch's `grad_fn` shows (AddBackward0, ...).
 
-    edges: one per input; hooks: see `hooks_of`. `backward(g)` returns one gradient per edge (None where there is none); `g` is a
-    tensor, or a list of tensors and None for a node with several results, of which there are `results`.
+    edges: one per input; hooks: see `hooks_of`. `backward(g)` returns one gradient per edge (None where there is none);
+    `g` is a tensor, or a list of tensors and None for a node with several results, of which there are `results`.
     """
 
     __slots__ = ("__weakref__", "edges", "hooks", "order")
@@ -217,18 +217,20 @@ def _unwatch(tensor) -> None:
 
 
 # --- views and in-place writes ----------------------------------------------------------------------------------------
-# A view knows its parent and its base, the tensor at the start of the chain, whose node is the history of the memory. A write through
-# a view gives the base a CopySlices node; any other view of the base finds at its next use (`refresh`) that the base has
-# another node than the one it has seen, and replays its operators on it. Chains are walked by loops, never by recursion.
+# A view knows its parent and its base, the tensor at the start of the chain, whose node is the history of the memory. A write
+# through a view gives the base a CopySlices node; any other view of the base finds at its next use (`refresh`) that the base
+# has another node than the one it has seen, and replays its operators on it. Chains are walked by loops, never by recursion.
 
-_TWO_WAYS = ("Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the "
+_TWO_WAYS = ("Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving "
+             "both the "
              "view and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both "
              "outside (if you want the inplace to be tracked).")
-_MANY = ("This view is the output of a function that returns multiple views. Such functions do not allow the output views to be "
-         "modified inplace. You should replace the inplace operation by an out-of-place one.")
-_CUSTOM = ("This view was created inside a custom Function (or because an input was returned as-is) and the autograd logic to handle "
-           "view+inplace would override the custom backward associated with the custom Function, leading to incorrect gradients. "
-           "This behavior is forbidden. You can fix this by cloning the output of the custom Function.")
+_MANY = ("This view is the output of a function that returns multiple views. Such functions do not allow the output views "
+         "to be modified inplace. You should replace the inplace operation by an out-of-place one.")
+_CUSTOM = ("This view was created inside a custom Function (or because an input was returned as-is) and the autograd logic "
+           "to handle "
+           "view+inplace would override the custom backward associated with the custom Function, leading to incorrect "
+           "gradients. This behavior is forbidden. You can fix this by cloning the output of the custom Function.")
 
 
 def refresh(tensor) -> None:
@@ -247,8 +249,8 @@ def refresh(tensor) -> None:
             view.seen = node
             return
         if not step.recorded:
-            raise GradError("A view was created in no_grad mode and its base or another view of its base has been modified inplace "
-                            "with grad mode enabled. " + _TWO_WAYS)
+            raise GradError("A view was created in no_grad mode and its base or another view of its base has been modified "
+                            "inplace with grad mode enabled. " + _TWO_WAYS)
     if tensor._kind.dtype.category >= 2:
         _unwatch(tensor)
         tensor._node, tensor._needs = replay(base, chain), True
@@ -270,8 +272,8 @@ def _chain(view) -> list:
 class AsStridedBackward0(Node):
     """A view replayed on a base that was written.
 
-    `steps`: for each operator from the base on its node, which of its results the view takes (-1: the only one), and how many it has.
-    The views themselves are not kept: they lead to the base, whose history this node belongs to.
+    `steps`: for each operator from the base on its node, which of its results the view takes (-1: the only one), and how
+    many it has. The views themselves are not kept: they lead to the base, whose history this node belongs to.
     """
 
     __slots__ = ("steps",)
@@ -313,8 +315,8 @@ def check_inplace(tensor) -> None:
     refresh(tensor)
     chain = _chain(view)
     node = tensor._node
-    result = "" if node is None else (f"Output {source_of(node)[1]} of {operator_name(source_of(node)[0])} is a view and is being "
-                                      "modified inplace. ")
+    result = "" if node is None else (f"Output {source_of(node)[1]} of {operator_name(source_of(node)[0])} is a view and "
+                                      "is being modified inplace. ")
     if any(step.operator is None for step in chain):
         raise GradError((result or "A view is being modified inplace. ") + _CUSTOM)
     many = any(step.output >= 0 for step in chain)

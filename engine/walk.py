@@ -182,7 +182,7 @@ def _own_memory(g: Tensor, like) -> bool:
     base = array.base
     if base is None:
         return True
-    del base        # a view is as good if its base is whole (our pooled buffers: a byte array over a memoryview) and held by it alone
+    del base        # a view is as good if its base is whole and held by it alone (our pooled buffers: bytes over a memoryview)
     return (isinstance(array.base, np.ndarray) and sys.getrefcount(array.base) <= ALONE_BASE
             and not isinstance(array.base.base, np.ndarray) and array.base.nbytes <= 2 * array.nbytes)
 
@@ -325,11 +325,12 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph: bool | None = None, c
     """Gradients of `outputs` with respect to `inputs`, without touching `.grad`.
 
     Shapes and dtypes are those of `inputs`; None where an input is unused and `allow_unused`, zeros with `materialize_grads`.
-    `is_grads_batched`: `grad_outputs` have one more dimension in front, and so have the results. Errors: RuntimeError as in PyTorch.
+    `is_grads_batched`: `grad_outputs` have one more dimension in front, and so have the results. Errors: RuntimeError as
+    in PyTorch.
     """
     if not only_inputs:
-        warnings.warn("only_inputs argument is deprecated and is ignored now (defaults to True). To accumulate gradient for other "
-                      "parts of the graph, please use torch.autograd.backward.", FutureWarning, stacklevel=2)
+        warnings.warn("only_inputs argument is deprecated and is ignored now (defaults to True). To accumulate gradient "
+                      "for other parts of the graph, please use torch.autograd.backward.", FutureWarning, stacklevel=2)
     inputs = _sequence(inputs)
     if materialize_grads and allow_unused is False:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
@@ -352,7 +353,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph: bool | None = None, c
             raise GradError(f"The differentiated Tensor at index {k} appears to not have been used in the graph. Set "
                             "allow_unused=True if this is the desired behavior.")
         if g is None and materialize_grads:
-            g = wrap(np.zeros(t._array.shape, t._kind.numpy), t._kind) if isinstance(t._array, np.ndarray) else t.new_zeros(t.shape)
+            g = t.new_zeros(t.shape)
         results.append(g)
     return tuple(results)
 
@@ -364,8 +365,10 @@ def _batched(outputs, inputs, grad_outputs, create_graph, allow_unused, material
     outputs = _sequence(outputs)
     for k, (g, t) in enumerate(zip(batch, outputs, strict=False)):
         if g is not None and g._array.shape[1:] != t._array.shape:
-            raise GradError("If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the batch dimension. "
-                            "The sizes of the remaining dimensions are expected to match the shape of corresponding output, but a "
+            raise GradError("If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the batch "
+                            "dimension. "
+                            "The sizes of the remaining dimensions are expected to match the shape of corresponding "
+                            "output, but a "
                             f"mismatch was detected: grad_output[{k}] has a shape of {g.shape} and output[{k}] has a shape of "
                             f"{t.shape}.")
     count = next(g._array.shape[0] for g in batch if g is not None)

@@ -212,6 +212,7 @@ class Fold(Operator):
     adjoint: Callable | None = None
     work: int = 1
     kernel: Fold | None = None
+    complex_finish: Callable | None = None      # `finish` of complex states, where Python's operators would raise
     node_dims: str = ""
 
     @property

@@ -59,6 +59,8 @@ def build(precision: Precision) -> dict:
         r = fma(-trunc(quotient), y, x)
         r = select((r != zero) & ((r < zero) != (x < zero)), r + copysign(y, x), r)
         r = select((fabs(y) == inf) & (fabs(x) < inf), x, r)
+        # the library's fmod would leave an x87 "invalid" flag behind for an infinite x or a zero y; r is NaN there already
+        quotient = select((fabs(x) == inf) | (y == zero), zero, quotient)
         return beyond_fmod(x, y, quotient, copysign(r, x))
 
     def remainder(x, y):

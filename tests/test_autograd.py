@@ -170,7 +170,8 @@ def test_derivatives_to_the_fourth_order():
 
 
 @pytest.mark.parametrize("gradient, words", [
-    (lambda: torch.ones(3), r"Mismatch in shape: grad_output\[0\] has a shape of engine.Size\(\[3\]\) and output\[0\] has a shape of"),
+    (lambda: torch.ones(3), r"Mismatch in shape: grad_output\[0\] has a shape of engine.Size\(\[3\]\) and output\[0\] has "
+                            r"a shape of"),
     (lambda: torch.ones(2) + 1j, "For complex Tensors, both grad_output and output are required to have the same dtype"),
     (lambda: None, "grad can be implicitly created only for scalar outputs"),
 ])
@@ -182,7 +183,8 @@ def test_unfit_cotangents_are_refused(gradient, words):
 def test_tensors_without_history_are_refused():
     with pytest.raises(RuntimeError, match="element 0 of tensors does not require grad and does not have a grad_fn"):
         torch.ones(1).backward()
-    with pytest.raises(RuntimeError, match="grad can be implicitly created only for real scalar outputs but got engine.complex128"):
+    with pytest.raises(RuntimeError, match=r"grad can be implicitly created only for real scalar outputs but got "
+                                           "engine.complex128"):
         (leaf(1.0) * 1j).sum().backward()
 
 
@@ -198,7 +200,8 @@ def test_names_edges_and_leaves():
     x = leaf(1.0, 2.0)
     y = x * 2 + x
     add = y.grad_fn
-    assert add.name() == "AddBackward0" and [type(n).__name__ for n, _ in add.next_functions] == ["MulBackward0", "AccumulateGrad"]
+    assert add.name() == "AddBackward0"
+    assert [type(n).__name__ for n, _ in add.next_functions] == ["MulBackward0", "AccumulateGrad"]
     held = add.next_functions[1][0]
     assert held.variable is x and add.next_functions[1][0] is held
     assert x.is_leaf and x.grad_fn is None and not y.is_leaf and y.output_nr == 0
@@ -310,7 +313,8 @@ def test_hooks_of_accumulation():
 
 @pytest.mark.parametrize("answer, error, words", [
     (lambda g: g[:1], RuntimeError, "hook '<lambda>' has changed the size of value"),
-    (lambda g: g.to(torch.float32), RuntimeError, r"has changed the type of value \(was engine.DoubleTensor got engine.FloatTensor\)"),
+    (lambda g: g.to(torch.float32), RuntimeError, r"has changed the type of value \(was engine.DoubleTensor got "
+                                                  r"engine.FloatTensor\)"),
     (lambda g: 3, TypeError, "expected Variable, but hook returned 'int'"),
 ])
 def test_unfit_answers_of_hooks_are_refused(answer, error, words):

@@ -30,7 +30,8 @@ def test_dtype_and_shape_of_data(data, dtype, shape):
 def test_default_dtype_decides_floats():
     torch.set_default_dtype(F64)
     try:
-        assert torch.tensor([1.0]).dtype is F64 and torch.zeros(2).dtype is F64 and torch.tensor([1j]).dtype is torch.complex128
+        assert torch.tensor([1.0]).dtype is F64 and torch.zeros(2).dtype is F64
+        assert torch.tensor([1j]).dtype is torch.complex128
         assert torch.arange(3.0).dtype is F64 and torch.full((1,), 2.0).dtype is F64
     finally:
         torch.set_default_dtype(F32)
@@ -194,9 +195,9 @@ def test_sizes_that_are_refused():
                          [(300, torch.uint8), (1e10, torch.int32), (1e300, F32), (1e10, torch.float16), (1j, F32),
                                           (2**63, I64), (float("nan"), torch.int32)])
 def test_full_refuses_what_the_dtype_cannot_hold(value, dtype):
-    with pytest.raises(RuntimeError, match="overflow|Overflow"):
+    with pytest.raises(RuntimeError, match=r"[oO]verflow"):
         torch.full((2,), value, dtype=dtype)
-    with pytest.raises(RuntimeError, match="overflow|Overflow"):
+    with pytest.raises(RuntimeError, match=r"[oO]verflow"):
         torch.zeros(2, dtype=dtype).fill_(value)
 
 
@@ -232,11 +233,13 @@ def test_linspace_and_logspace():
     assert t[0] == 0.1 and t[-1] == 0.7 and np.allclose(t, np.linspace(0.1, 0.7, 70001), rtol=1e-15)
     mirrored = torch.linspace(-1, 1, 11).numpy()
     assert np.array_equal(mirrored, -mirrored[::-1])
-    assert torch.linspace(0, 10, 4, dtype=I64).tolist() == [0, 3, 6, 10] and torch.linspace(10, 0, 4, dtype=I64).tolist() == [10, 6, 3, 0]
+    assert torch.linspace(0, 10, 4, dtype=I64).tolist() == [0, 3, 6, 10]
+    assert torch.linspace(10, 0, 4, dtype=I64).tolist() == [10, 6, 3, 0]
     assert torch.linspace(2, 9, 1).tolist() == [2] and torch.linspace(0, 1, 0).tolist() == []
     assert np.allclose(torch.linspace(0, 1 + 2j, 5).numpy(), np.linspace(0, 1 + 2j, 5))
     assert np.allclose(torch.logspace(-2, 3, 7, dtype=F64).numpy(), np.logspace(-2, 3, 7), rtol=1e-14)
-    assert torch.logspace(0, 3, 4, dtype=I64).tolist() == [1, 10, 100, 1000] and torch.logspace(0, 3, 4, base=-2).tolist() == [1, -2, 4, -8]
+    assert torch.logspace(0, 3, 4, dtype=I64).tolist() == [1, 10, 100, 1000]
+    assert torch.logspace(0, 3, 4, base=-2).tolist() == [1, -2, 4, -8]
     for f in (torch.linspace, torch.logspace):
         with pytest.raises(RuntimeError, match="number of steps must be non-negative"):
             f(0, 1, -1)
@@ -322,11 +325,14 @@ def test_bartlett_window():
 # --- old constructors -------------------------------------------------------------------------------------------------
 
 def test_legacy_constructors():
-    assert tuple(torch.Tensor(2, 3).shape) == (2, 3) and tuple(torch.Tensor().shape) == (0,) and tuple(torch.Tensor(torch.Size([4])).shape) == (4,)
-    assert torch.Tensor([1, 2]).dtype is F32 and torch.LongTensor([1.5, 2]).tolist() == [1, 2] and torch.ByteTensor([-1]).tolist() == [255]
+    assert tuple(torch.Tensor(2, 3).shape) == (2, 3) and tuple(torch.Tensor().shape) == (0,)
+    assert tuple(torch.Tensor(torch.Size([4])).shape) == (4,)
+    assert torch.Tensor([1, 2]).dtype is F32 and torch.LongTensor([1.5, 2]).tolist() == [1, 2]
+    assert torch.ByteTensor([-1]).tolist() == [255]
     assert torch.BoolTensor([1, 0]).tolist() == [True, False] and torch.DoubleTensor(2).dtype is F64
     t = torch.ones(2)
-    assert isinstance(t, torch.FloatTensor) and not isinstance(t, torch.LongTensor) and isinstance(torch.LongTensor([1]), torch.Tensor)
+    assert isinstance(t, torch.FloatTensor) and not isinstance(t, torch.LongTensor)
+    assert isinstance(torch.LongTensor([1]), torch.Tensor)
     assert torch.Tensor(t) is not t and torch.Tensor(t).data_ptr() == t.data_ptr()
     for data, error, words in ((2.5, TypeError, "data must be a sequence"), ("a", TypeError, "invalid data type 'str'"),
                                ([[1, 2], [3]], ValueError, "expected sequence"),

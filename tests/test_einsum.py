@@ -9,12 +9,14 @@ EQUATIONS = [
     ("ij,jk", (2, 3), (3, 4)), ("ij,jk->ki", (2, 3), (3, 4)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)), ("ii", (3, 3)),
     ("ii->i", (3, 3)), ("ij->ji", (2, 3)), ("ij->", (2, 3)), ("ij->j", (2, 3)), ("i,j", (2,), (3,)), ("i,i", (3,), (3,)),
     ("...ij,...jk", (7, 2, 3), (7, 3, 4)), ("...ij,jk->...ik", (7, 2, 3), (3, 4)), ("...ij,...jk", (7, 1, 2, 3), (5, 3, 4)),
-    ("bn,anm,bm->ba", (2, 5), (3, 5, 4), (2, 4)), ("ij,jk,kl->il", (2, 3), (3, 4), (4, 5)), ("ijk,jil->kl", (2, 3, 4), (3, 2, 5)),
+    ("bn,anm,bm->ba", (2, 5), (3, 5, 4), (2, 4)), ("ij,jk,kl->il", (2, 3), (3, 4), (4, 5)),
+    ("ijk,jil->kl", (2, 3, 4), (3, 2, 5)),
     ("iij->j", (3, 3, 2)), ("ij,ij->ij", (2, 3), (2, 3)), ("ij,ij->i", (2, 3), (2, 3)), ("ij,ij->", (2, 3), (2, 3)),
     ("bij,bij->b", (2, 3, 4), (2, 3, 4)), ("Ab,bc", (2, 3), (3, 4)), ("ba,Bb", (2, 3), (4, 2)), ("ij,k->ijk", (2, 3), (4,)),
     ("...->...", (2, 3)), ("...ii->...i", (2, 3, 3)), ("ijij->", (2, 3, 2, 3)), ("i,ij,j->", (2,), (2, 3), (3,)),
     ("a,b,c,d->", (2,), (3,), (4,), (5,)), ("ib,b->b", (2, 3), (3,)), (" i j , j k -> i k ", (2, 3), (3, 4)), ("", ()),
-    ("i,->i", (3,), ()), ("ij,jk->ik", (0, 3), (3, 2)), ("ij,jk->ik", (2, 0), (0, 2)), ("bhqd,bhkd->bhqk", (2, 2, 3, 4), (2, 2, 5, 4)),
+    ("i,->i", (3,), ()), ("ij,jk->ik", (0, 3), (3, 2)), ("ij,jk->ik", (2, 0), (0, 2)),
+    ("bhqd,bhkd->bhqk", (2, 2, 3, 4), (2, 2, 5, 4)),
 ]
 
 
@@ -40,7 +42,8 @@ def test_gradients_are_einsums_themselves(equation, shapes, rng):
         (g,) = engine.autograd.grad((out * from_array(weights)).sum(), [tensors[k]])
         direction = rng.normal(size=shapes[k])
         change = [a if j != k else direction for j, a in enumerate(arrays)]
-        np.testing.assert_allclose((g.numpy() * direction).sum(), (np.einsum(equation, *change) * weights).sum(), rtol=1e-9, atol=1e-9)
+        expected = (np.einsum(equation, *change) * weights).sum()
+        np.testing.assert_allclose((g.numpy() * direction).sum(), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_complex_operands(rng):
@@ -97,10 +100,12 @@ m, d3 = engine.ones(2, 3), engine.ones(2, 3, 4)
 @pytest.mark.parametrize("arguments, words", [
     (("ij,jk", m), "fewer operands were provided than specified in the equation"),
     (("ij", m, m), "more operands were provided than specified in the equation"),
-    (("ij,jk", m, engine.ones(4, 5)), "subscript j has size 4 for operand 1 which does not broadcast with previously seen size 3"),
-    (("ij", d3), r"the number of subscripts in the equation \(2\) does not match the number of dimensions \(3\) for operand 0 and no "
-                 "ellipsis was given"),
-    (("ijk...->", m), r"the number of subscripts in the equation \(3\) is more than the number of dimensions \(2\) for operand 0"),
+    (("ij,jk", m, engine.ones(4, 5)),
+     "subscript j has size 4 for operand 1 which does not broadcast with previously seen size 3"),
+    (("ij", d3), r"the number of subscripts in the equation \(2\) does not match the number of dimensions \(3\) for operand 0 "
+                 "and no ellipsis was given"),
+    (("ijk...->", m),
+     r"the number of subscripts in the equation \(3\) is more than the number of dimensions \(2\) for operand 0"),
     (("ij->ik", m), "output subscript k does not appear in the equation for any input operand"),
     (("ij->ii", m), "output subscript i appears more than once in the output"),
     (("i1", m), r"invalid subscript given at index 1 in the equation string, subscripts must be in \[a-zA-Z\]"),

@@ -1,4 +1,4 @@
-"""Custom functions: what ctx offers, several results, inputs returned and written, double backward, and PyTorch's error texts."""
+"""Custom functions: what ctx offers, several results, inputs returned and written, double backward, PyTorch's error texts."""
 import warnings
 
 import pytest
@@ -154,8 +154,8 @@ def test_an_input_returned_is_another_tensor_over_the_same_memory():
     assert x.grad.tolist() == [5, 5]
     for forward in (lambda ctx, x: x, lambda ctx, x: x[:1]):
         z = function(lambda ctx, g: g, forward).apply(x * 1)
-        with pytest.raises(RuntimeError, match="Output 0 of Cube is a view and is being modified inplace. This view was created inside a "
-                                               "custom Function"):
+        with pytest.raises(RuntimeError, match=r"Output 0 of Cube is a view and is being modified inplace. This view was "
+                                               "created inside a custom Function"):
             z.mul_(2)
 
 
@@ -194,7 +194,8 @@ def dirty_but_not_returned(ctx, x):
 
 
 def test_misuse_of_mark_dirty():
-    with pytest.raises(RuntimeError, match="Some elements marked as dirty during the forward method were not returned as output"):
+    with pytest.raises(RuntimeError, match="Some elements marked as dirty during the forward method were not returned as "
+                                           "output"):
         function(lambda ctx, g: g, dirty_but_not_returned).apply(leaf(1.0) * 1)
 
     def of_result(ctx, x):
@@ -208,7 +209,8 @@ def test_misuse_of_mark_dirty():
 @pytest.mark.parametrize("backward, words", [
     (lambda ctx, g: (g, g), r"function CubeBackward returned an incorrect number of gradients \(expected 1, got 2\)"),
     (lambda ctx, g: (), r"function CubeBackward returned an incorrect number of gradients \(expected 1, got 0\)"),
-    (lambda ctx, g: g[:2], r"Function CubeBackward returned an invalid gradient at index 0 - got \[2\] but expected shape compatible with \[3\]"),
+    (lambda ctx, g: g[:2], r"Function CubeBackward returned an invalid gradient at index 0 - got \[2\] but expected shape "
+                           r"compatible with \[3\]"),
     (lambda ctx, g: g[:1], r"got \[1\] but expected shape compatible with \[3\]"),
     (lambda ctx, g: 3.0, r"expected Variable or None \(got float\)"),
     (lambda ctx, g: g * (1 + 2j), "real inputs have real gradients"),
@@ -230,8 +232,8 @@ def test_gradients_are_fitted_where_that_is_safe():
 
 def test_a_gradient_for_what_is_no_tensor():
     f = function(lambda ctx, g: (g, g), lambda ctx, x, k: x * k)
-    with pytest.raises(RuntimeError, match="function CubeBackward returned a gradient different than None at position 2, but the "
-                                           "corresponding forward input was not a Variable"):
+    with pytest.raises(RuntimeError, match="function CubeBackward returned a gradient different than None at position 2, "
+                                           "but the corresponding forward input was not a Variable"):
         f.apply(leaf(1.0), 2).sum().backward()
 
 
@@ -244,7 +246,8 @@ def test_saved_tensors_are_guarded():
     inner = x * 1
     y = Cube.apply(inner)
     inner.add_(1)
-    with pytest.raises(RuntimeError, match=r"\[engine.DoubleTensor \[1\]\], which is output 0 of .*, is at version 1; expected version 0"):
+    with pytest.raises(RuntimeError, match=r"\[engine.DoubleTensor \[1\]\], which is output 0 of .*, is at version 1; "
+                                           r"expected version 0"):
         y.sum().backward()
     y = Exp.apply(x, 1.0)
     y.add_(1)
@@ -256,7 +259,7 @@ def test_saved_tensors_are_guarded():
 
 def test_missing_and_doubled_methods():
     x = leaf(1.0)
-    with pytest.raises(NotImplementedError, match="You must implement the forward function for custom autograd.Function"):
+    with pytest.raises(NotImplementedError, match=r"You must implement the forward function for custom autograd.Function"):
         type("Cube", (torch.autograd.Function,), {}).apply(x)
     with pytest.raises(NotImplementedError, match="You must implement either the backward or vjp method"):
         function().apply(x).sum().backward()
@@ -277,7 +280,8 @@ def test_once_differentiable():
     assert x.grad.tolist() == [2]
     (g,) = torch.autograd.grad((f(x) * w).sum(), x, create_graph=True)
     assert g.tolist() == [6] and g.requires_grad
-    with pytest.raises(RuntimeError, match="trying to differentiate twice a function that was marked with @once_differentiable"):
+    with pytest.raises(RuntimeError, match="trying to differentiate twice a function that was marked with "
+                                           "@once_differentiable"):
         g.sum().backward()
 
 

@@ -114,7 +114,8 @@ def reshaped(x, w):
 
 
 PROGRAMS = [base_then_view, view_then_base, view_of_view, two_views_of_one_base, value_used_before_and_after, own_operand,
-            saved_by_the_write_itself, constants_get_history, overwritten, copied_into, unrecorded_write_to_a_leaf_of_no_graph, reshaped]
+            saved_by_the_write_itself, constants_get_history, overwritten, copied_into,
+            unrecorded_write_to_a_leaf_of_no_graph, reshaped]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
@@ -229,7 +230,8 @@ def test_training_by_writes_under_no_grad():
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
-HINT = r"Hint: enable anomaly detection to find the operation that failed to compute its gradient, with torch.autograd.set_detect_anomaly"
+HINT = ("Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
+        "torch.autograd.set_detect_anomaly")
 
 
 def write_result(x):
@@ -279,12 +281,14 @@ def write_in_no_grad(x):
 
 @pytest.mark.parametrize("program, made, versions", [
     (write_result, "which is output 0 of Exp, ", (1, 0)), (write_operand, "", (2, 0)),
-    (write_second_operand, "which is output 0 of Add, ", (1, 0)), (write_through_a_view, "which is output 0 of CopySlices, ", (1, 0)),
+    (write_second_operand, "which is output 0 of Add, ", (1, 0)),
+    (write_through_a_view, "which is output 0 of CopySlices, ", (1, 0)),
     (write_through_detached, "which is output 0 of Mul, ", (1, 0)), (write_in_no_grad, "which is output 0 of Mul, ", (1, 0)),
 ], ids=lambda p: getattr(p, "__name__", ""))
 def test_overwritten_saved_values_are_named(program, made, versions):
     now, before = versions
-    with pytest.raises(RuntimeError, match=r"one of the variables needed for gradient computation has been modified by an inplace "
+    with pytest.raises(RuntimeError, match=r"one of the variables needed for gradient computation has been modified by an "
+                                           r"inplace "
                                            r"operation: \[engine\.DoubleTensor \[3\]\],? .*is at version "
                                            rf"{now}; expected version {before} instead\. {HINT}") as caught:
         program(leaf(1.0, 2.0, 3.0)).backward()
@@ -338,13 +342,16 @@ def leaf_view_write(x):
     (lambda x: x.add_(1), "a leaf Variable that requires grad is being used in an in-place operation."),
     (lambda x: x[:2].mul_(2), "a view of a leaf Variable that requires grad is being used in an in-place operation."),
     (leaf_view_write, "a view of a leaf Variable that requires grad is being used in an in-place operation."),
-    (unbind_write, "Output 0 of Unbind is a view and is being modified inplace. This view is the output of a function that returns "
-                   "multiple views."),
-    (split_view_write, "Output 0 of Slice is a view and is being modified inplace. This view is the output of a function that returns"),
+    (unbind_write, "Output 0 of Unbind is a view and is being modified inplace. This view is the output of a function that "
+                   "returns multiple views."),
+    (split_view_write, "Output 0 of Slice is a view and is being modified inplace. This view is the output of a function "
+                       "that returns"),
     (split_of_constant_write, "This view is the output of a function that returns multiple views."),
     (no_grad_view_write, "A view was created in no_grad mode and is being modified inplace with grad mode enabled."),
-    (no_grad_view_of_written_base, "A view was created in no_grad mode and its base or another view of its base has been modified inplace"),
-    (lambda x: (x * 1).expand(2, 3).add_(1), "unsupported operation: more than one element of the written-to tensor refers to a single"),
+    (no_grad_view_of_written_base, "A view was created in no_grad mode and its base or another view of its base has been "
+                                   "modified inplace"),
+    (lambda x: (x * 1).expand(2, 3).add_(1), "unsupported operation: more than one element of the written-to tensor refers "
+                                             "to a single"),
 ], ids=range(9))
 def test_writes_that_cannot_be_followed_are_refused(program, words):
     with pytest.raises(RuntimeError) as caught:

@@ -100,14 +100,16 @@ def test_distributions(dtype):
 
 def test_moments_of_normal_numbers():
     x = torch.randn(400000, generator=seeded(1)).numpy().astype(np.float64)
-    assert abs(x.mean()) < 0.006 and abs(x.var() - 1) < 0.01 and abs((x**3).mean()) < 0.02 and abs((x**4).mean() - 3) < 0.06
+    assert abs(x.mean()) < 0.006 and abs(x.var() - 1) < 0.01 and abs((x**3).mean()) < 0.02
+    assert abs((x**4).mean() - 3) < 0.06
     pairs = np.corrcoef(x[:-1], x[1:])[0, 1]
     assert abs(pairs) < 0.006 and abs(np.corrcoef(x[::4], x[2::4])[0, 1]) < 0.012
 
 
 def test_uniform_numbers_have_all_their_bits_and_stay_below_one():
     x = torch.rand(N).numpy() * np.float32(2**24)
-    assert np.array_equal(x, np.floor(x)) and (x.astype(np.int64) & 1).mean() == pytest.approx(0.5, abs=0.01) and x.max() < 2**24
+    assert np.array_equal(x, np.floor(x)) and (x.astype(np.int64) & 1).mean() == pytest.approx(0.5, abs=0.01)
+    assert x.max() < 2**24
     y = torch.rand(N, dtype=torch.float64).numpy() * 2**53
     assert np.array_equal(y, np.floor(y)) and (y.astype(np.int64) & 1).mean() == pytest.approx(0.5, abs=0.01)
     h = torch.rand(N, dtype=torch.float16).numpy()
@@ -127,7 +129,8 @@ def test_integers():
     assert wide.min() < -2**61 and wide.max() > 2**61
     fits(wide / 2.0**63 + 0.5, stats.uniform().cdf)
     assert torch.randint(5, (3,), dtype=torch.float32).dtype is torch.float32
-    assert torch.randint(high=5, size=(2, 2)).dtype is torch.int64 and torch.randint_like(torch.zeros(2), 5).dtype is torch.float32
+    assert torch.randint(high=5, size=(2, 2)).dtype is torch.int64
+    assert torch.randint_like(torch.zeros(2), 5).dtype is torch.float32
     assert torch.randint(0, 256, (N,), dtype=torch.uint8).numpy().max() == 255
     full = torch.empty(N, dtype=torch.int64).random_().numpy()
     assert full.min() >= 0 and full.max() > 2**62
@@ -213,9 +216,11 @@ def test_generators():
     assert torch.randn(5, generator=g).tolist() == first and state.dtype is torch.uint8
     twin = g.clone_state()
     other = pickle.loads(pickle.dumps(g))
-    assert torch.rand(3, generator=twin).tolist() == torch.rand(3, generator=g).tolist() == torch.rand(3, generator=other).tolist()
+    drawn = [torch.rand(3, generator=each).tolist() for each in (g, twin, other)]
+    assert drawn[0] == drawn[1] == drawn[2]
     assert g.seed() == g.initial_seed()
-    assert torch.manual_seed(-1).initial_seed() == 2**64 - 1 == torch.initial_seed() and torch.manual_seed(2.7).initial_seed() == 2
+    assert torch.manual_seed(-1).initial_seed() == 2**64 - 1 == torch.initial_seed()
+    assert torch.manual_seed(2.7).initial_seed() == 2
     state = torch.get_rng_state()
     a = torch.rand(3).tolist()
     torch.set_rng_state(state)

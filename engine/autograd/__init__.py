@@ -1,7 +1,7 @@
 """Automatic differentiation, as PyTorch's `torch.autograd` names it.
 
-What lives here: the public names. The tape is `engine.tape`, the reverse walk `engine.walk`; grad modes, custom functions and the
-finite-difference checks are the files beside this one.
+What lives here: the public names. The tape is `engine.tape`, the reverse walk `engine.walk`; grad modes, custom functions
+and the finite-difference checks are the files beside this one.
 """
 from ..tensor import Tensor as Variable
 from ..walk import backward, grad

@@ -1,7 +1,7 @@
 """Custom differentiable functions: `Function` with its `forward`, `setup_context` and `backward`.
 
-`ctx` is the node of the tape itself, an instance of a class named CubeBackward for a Function named Cube, so what the user puts on
-it lives as long as the graph. `apply` runs the forward unrecorded and gives its results their history.
+`ctx` is the node of the tape itself, an instance of a class named CubeBackward for a Function named Cube, so what the user
+puts on it lives as long as the graph. `apply` runs the forward unrecorded and gives its results their history.
 """
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..errors import GradError
 from ..tape import Branch, Node, clock, edge_of, modes, rebase
 from ..tensor import Tensor, View, shared_counter, wrap
 
-_STATIC = ("Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd function with static "
-           "forward method. (Example: https://pytorch.org/docs/stable/autograd.html#torch.autograd.Function)")
+_STATIC = ("Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd function "
+           "with static forward method. (Example: https://pytorch.org/docs/stable/autograd.html#torch.autograd.Function)")
 
 
 class FunctionCtx(Node):
@@ -91,8 +91,8 @@ class FunctionCtx(Node):
         cls = self._forward_cls
         own, vjp = cls.backward is not Function.backward, cls.vjp is not Function.vjp
         if own and vjp:
-            raise RuntimeError("Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only implement "
-                               "one of them.")
+            raise RuntimeError("Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should "
+                               "only implement one of them.")
         return cls.vjp if vjp else cls.backward
 
     def _checked(self, answer: tuple) -> list:
@@ -101,14 +101,12 @@ class FunctionCtx(Node):
         given = len(answer)
         while given > count and answer[given - 1] is None:
             given -= 1
-        if given != count and not (given == 1 and answer[0] is None):
+        if given != count:
             raise GradError(f"function {name} returned an incorrect number of gradients (expected {count}, got {given})")
-        if given < count:
-            return [None] * len(self.edges)
         for k in range(count):
             if k not in self._slots and answer[k] is not None:
-                raise GradError(f"function {name} returned a gradient different than None at position {k + 1}, but the corresponding "
-                                "forward input was not a Variable")
+                raise GradError(f"function {name} returned a gradient different than None at position {k + 1}, but the "
+                                "corresponding forward input was not a Variable")
         return [self._fitted(answer[k], n) if edge is not None else None
                 for n, (k, edge) in enumerate(zip(self._slots, self.edges, strict=True))]
 
@@ -122,12 +120,13 @@ class FunctionCtx(Node):
             have = g._array.shape
             lead = len(have) - len(shape)
             if lead < 0 or any(n != m and m != 1 for n, m in zip(have[lead:], shape, strict=True)):
-                raise GradError(f"Function {type(self).__name__} returned an invalid gradient at index {n} - got {list(have)} but expected "
-                                f"shape compatible with {list(shape)}")
+                raise GradError(f"Function {type(self).__name__} returned an invalid gradient at index {n} - got "
+                                f"{list(have)} but expected shape compatible with {list(shape)}")
             g = dispatch.sum_to_shape(g, shape)
         if g._kind is not kind:
             if g._kind.dtype.is_complex != kind.dtype.is_complex and g._kind.dtype.category >= 2 and kind.dtype.category >= 2:
-                raise GradError(f"Function {type(self).__name__} returned a gradient of dtype {g.dtype} at index {n}, but the input is "
+                raise GradError(f"Function {type(self).__name__} returned a gradient of dtype {g.dtype} at index {n}, but "
+                                "the input is "
                                 f"{kind.dtype}; real inputs have real gradients and complex inputs complex ones")
             g = dispatch.cast(g, kind)
         return g
@@ -152,7 +151,7 @@ class _FunctionMeta(type):
     """Gives each Function its node class."""
 
     def __init__(cls, name, bases, attributes):
-        cls._backward_cls = type(f"{name}Backward", (BackwardCFunction,), {"_forward_cls": cls, "__module__": "engine.autograd.function"})
+        cls._backward_cls = type(f"{name}Backward", (BackwardCFunction,), {"_forward_cls": cls, "__module__": __name__})
         super().__init__(name, bases, attributes)
 
 
@@ -166,8 +165,10 @@ class Function(metaclass=_FunctionMeta):
     generate_vmap_rule = False
 
     def __init__(self, *args, **kwargs):
-        warnings.warn(f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should invoke them "
-                      "on the class itself. Instantiating an autograd function will raise an error in a future version of PyTorch.",
+        warnings.warn(f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you "
+                      "should invoke them "
+                      "on the class itself. Instantiating an autograd function will raise an error in a future version of "
+                      "PyTorch.",
                       DeprecationWarning, stacklevel=2)
 
     def __call__(self, *args, **kwargs):
@@ -186,8 +187,8 @@ class Function(metaclass=_FunctionMeta):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """The gradients of the arguments; NotImplementedError unless a subclass has it."""
-        raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function to use it with "
-                                  "backward mode AD.")
+        raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function "
+                                  "to use it with backward mode AD.")
 
     @staticmethod
     def vjp(ctx: Any, *grad_outputs: Any) -> Any:
@@ -197,7 +198,8 @@ class Function(metaclass=_FunctionMeta):
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Any) -> Any:
         """The forward-mode formula; NotImplementedError unless a subclass has it."""
-        raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward mode AD.")
+        raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward "
+                                  "mode AD.")
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
@@ -241,11 +243,11 @@ def _record(ctx: FunctionCtx, output, inputs: list, edges: tuple, recording: boo
     raw = list(output) if several else [output]
     for t in ctx.dirty_tensors:
         if not any(t is r for r in raw):
-            raise GradError("Some elements marked as dirty during the forward method were not returned as output. The inputs that are "
-                            "modified inplace must all be outputs of the Function.")
+            raise GradError("Some elements marked as dirty during the forward method were not returned as output. The "
+                            "inputs that are modified inplace must all be outputs of the Function.")
         if not any(t is i for i in inputs):
-            warnings.warn("ctx.mark_dirty() received a tensor that was not an input. Only input Tensors that have been mutated should be "
-                          "passed to ctx.mark_dirty().", UserWarning, stacklevel=3)
+            warnings.warn("ctx.mark_dirty() received a tensor that was not an input. Only input Tensors that have been "
+                          "mutated should be passed to ctx.mark_dirty().", UserWarning, stacklevel=3)
     ctx.edges, ctx.results = edges, len(raw)
     ctx._shapes = tuple((r._array.shape, r._kind) if isinstance(r, Tensor) else ((), None) for r in raw)
     made = []

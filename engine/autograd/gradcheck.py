@@ -1,7 +1,8 @@
 """`gradcheck` and `gradgradcheck`: derivatives against central differences, Jacobian by Jacobian.
 
-Numbers are compared as NumPy arrays. A complex input is varied along its real and its imaginary part; with the conjugate Wirtinger
-convention the gradient of a real cotangent g is g dL/d(re) + i g dL/d(im), so complex outputs are checked through their two parts.
+Numbers are compared as NumPy arrays. A complex input is varied along its real and its imaginary part; with the conjugate
+Wirtinger convention the gradient of a real cotangent g is g dL/d(re) + i g dL/d(im), so complex outputs are checked
+through their two parts.
 """
 from __future__ import annotations
 
@@ -21,16 +22,18 @@ class GradcheckError(RuntimeError):
     """Raised by `gradcheck` and `gradgradcheck` where derivatives are wrong."""
 
 
-def gradcheck(func: Callable, inputs, *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3, raise_exception: bool = True,
-              nondet_tol: float = 0.0, check_undefined_grad: bool = True, check_grad_dtypes: bool = False,
-              check_batched_grad: bool = False, check_batched_forward_grad: bool = False, check_forward_ad: bool = False,
-              check_backward_ad: bool = True, fast_mode: bool = False, masked: bool | None = None) -> bool:
+def gradcheck(func: Callable, inputs, *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3,
+              raise_exception: bool = True, nondet_tol: float = 0.0, check_undefined_grad: bool = True,
+              check_grad_dtypes: bool = False, check_batched_grad: bool = False, check_batched_forward_grad: bool = False,
+              check_forward_ad: bool = False, check_backward_ad: bool = True, fast_mode: bool = False,
+              masked: bool | None = None) -> bool:
     """Compare the gradients of `func` at `inputs` with central differences of step `eps`.
 
     Every input that requires grad is checked, element by element, against every differentiable output: entries agree when
-    |analytical - numerical| <= atol + rtol |numerical|. Also checked: that backward repeats itself (within `nondet_tol`), multiplies by
-    the cotangent, and takes missing cotangents (`check_undefined_grad`); with `check_batched_grad`, stacked cotangents. `fast_mode`
-    checks the same entries. Errors: GradcheckError (False where `raise_exception` is), ValueError for unsuitable inputs.
+    |analytical - numerical| <= atol + rtol |numerical|. Also checked: that backward repeats itself (within `nondet_tol`),
+    multiplies by the cotangent, and takes missing cotangents (`check_undefined_grad`); with `check_batched_grad`, stacked
+    cotangents. `fast_mode` checks the same entries. Errors: GradcheckError (False where `raise_exception` is), ValueError
+    for unsuitable inputs.
     """
     if not check_backward_ad and not check_forward_ad:
         raise AssertionError("Expected at least one of check_forward_ad or check_backward_ad to be True")
@@ -110,15 +113,18 @@ def _differentiable(outputs) -> tuple:
 def _check_inputs(inputs: tuple) -> None:
     checked = _checked(inputs)
     if not checked:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of them have requires_grad=True.")
+        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of them have "
+                         "requires_grad=True.")
     for k, x in checked:
         if x._kind.dtype not in (dtypes.float64, dtypes.complex128):
-            warnings.warn(f"Input #{k} requires gradient and is not a double precision floating point or complex. This check will likely "
+            warnings.warn(f"Input #{k} requires gradient and is not a double precision floating point or complex. This "
+                          "check will likely "
                           "fail if all the inputs are not of double precision floating point or complex. ", stacklevel=3)
         if any(not step and n > 1 for step, n in zip(x.stride(), x.shape, strict=True)):
-            raise RuntimeError(f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping to "
-                               "be able to compute the numerical gradients correctly. You should call .contiguous on the input before "
-                               "passing it to gradcheck.")
+            raise RuntimeError(f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that are "
+                               "non-overlapping to "
+                               "be able to compute the numerical gradients correctly. You should call .contiguous on the "
+                               "input before passing it to gradcheck.")
 
 
 def _random_like(t: Tensor, generator, strided: bool) -> Tensor:
@@ -136,7 +142,7 @@ def _random_like(t: Tensor, generator, strided: bool) -> Tensor:
 # --- Jacobians --------------------------------------------------------------------------------------------------------
 
 def _numerical(func: Callable, inputs: tuple, j: int, k: int, eps: float) -> tuple[np.ndarray, np.ndarray | None]:
-    """Jacobians (elements of input j, elements of output k) by central differences: along real steps, and imaginary ones or None."""
+    """Jacobians (input j, output k) by central differences along real and imaginary steps (or None)."""
     x = inputs[j]
     point = np.array(host(x))
     flat = point.reshape(-1)
@@ -157,14 +163,15 @@ def _numerical(func: Callable, inputs: tuple, j: int, k: int, eps: float) -> tup
                     modes.enabled = was
                 ends.append(np.array(host(outputs[k])).reshape(-1))
             if ends[0].shape != ends[1].shape:
-                raise GradcheckError(f"Expected f(x + eps) and f(x - eps) to have the same shape, got {ends[0].shape} and {ends[1].shape}")
+                raise GradcheckError(f"Expected f(x + eps) and f(x - eps) to have the same shape, got {ends[0].shape} and "
+                                     f"{ends[1].shape}")
             rows.append((ends[0] - ends[1]) / (2 * eps))
         tables.append(np.array(rows).reshape(flat.size, -1))
     return tables[0], tables[1] if len(tables) > 1 else None
 
 
 def _analytical(output: Tensor, x: Tensor, unit: complex) -> tuple[np.ndarray, Tensor | None]:
-    """Gradients of `x` (elements of x, elements of output) for the cotangent `unit` at one element of the output after another."""
+    """Gradients of `x` (elements of x, elements of output) for the cotangent `unit` at one element after another."""
     size = output.numel()
     table = np.zeros((x.numel(), size), x._kind.numpy)
     g = None
@@ -187,7 +194,8 @@ def _check_pair(func, inputs, outputs, k, output, j, x, eps, atol, rtol, nondet_
         analytical, g = _analytical(output, x, unit)
         again, _ = _analytical(output, x, unit)
         if analytical.size and np.nanmax(np.abs(analytical - again), initial=0.0) > nondet_tol:
-            raise GradcheckError("Backward is not reentrant, i.e., running backward with same input and grad_output multiple times gives "
+            raise GradcheckError("Backward is not reentrant, i.e., running backward with same input and grad_output "
+                                 "multiple times gives "
                                  "different values, although analytical gradient matches numerical gradient."
                                  f"The tolerance for nondeterminism was {nondet_tol}.")
         if check_dtypes and g is not None and g._kind is not x._kind:
@@ -199,7 +207,8 @@ def _check_pair(func, inputs, outputs, k, output, j, x, eps, atol, rtol, nondet_
             numerical = numerical + 1j * take(along_imaginary)
         if not np.allclose(analytical, numerical, rtol=rtol, atol=atol, equal_nan=True):
             told = f"While considering the {part} part of complex outputs only, " if part else ""
-            told += "While considering the conjugate Wirtinger derivative of complex inputs, " if along_imaginary is not None else ""
+            if along_imaginary is not None:
+                told += "While considering the conjugate Wirtinger derivative of complex inputs, "
             raise GradcheckError(f"{told}Jacobian mismatch for output {k:d} with respect to input {j:d},\n"
                                  f"numerical:{_shown(numerical)}\nanalytical:{_shown(analytical)}\n")
 
@@ -249,10 +258,11 @@ def _check_undefined(inputs, outputs) -> None:
         try:
             found = grad(output, wanted, zero, retain_graph=True, allow_unused=True)
         except (RuntimeError, TypeError, AttributeError) as error:
-            raise GradcheckError("Expected backward function to handle undefined output grads: a result that is not used brings no "
-                                 "gradient (None), or zeros where ctx.set_materialize_grads is on.") from error
+            raise GradcheckError("Expected backward function to handle undefined output grads: a result that is not used "
+                                 "brings no gradient (None), or zeros where ctx.set_materialize_grads is on.") from error
         if any(g is not None and np.any(np.asarray(host(g)) != 0) for g in found):
-            raise GradcheckError("Expected all input grads to be undefined or zero when all output grads are undefined or zero.")
+            raise GradcheckError("Expected all input grads to be undefined or zero when all output grads are undefined or "
+                                 "zero.")
 
 
 def _check_batched(inputs, output) -> None:

@@ -89,6 +89,15 @@ def filled(shape: tuple[int, ...], value: Any, kind: Kind) -> np.ndarray:
     return out
 
 
+def _filling(value: Any, kind: Kind) -> np.ndarray:
+    """A number to fill with, as a read-only array; small ones are kept. RuntimeError where `kind` cannot hold it."""
+    cls = value.__class__
+    if (cls is float and kind.dtype.category > 1 and -128 < value < 128) or (
+            cls is int and kind.dtype.category and 0 <= value < 128):
+        return dispatch.constant(value, kind)._array
+    return number(value, kind)
+
+
 @functools.cache
 def _zero(kind: Kind) -> np.ndarray:
     return np.zeros((), kind.numpy)
@@ -174,7 +183,7 @@ def full(size, fill_value, *, out: Tensor | None = None, dtype: dtypes.dtype | N
     if not isinstance(size, (tuple, list)):
         raise TypeError(f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
     shape, value = sizes("full", (size,)), scalar_of("full", fill_value)
-    return _recipe("full", dtype, out, device, requires_grad, lambda kind: filled(shape, number(value, kind), kind),
+    return _recipe("full", dtype, out, device, requires_grad, lambda kind: filled(shape, _filling(value, kind), kind),
                    KIND[dtypes.number_dtype(value)])
 
 
@@ -209,7 +218,7 @@ def full_like(input: Tensor, fill_value, *, dtype: dtypes.dtype | None = None, l
               requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None) -> Tensor:
     """`full` with the sizes, dtype and order of dimensions of `input`."""
     out = empty_as("full_like", input, dtype)
-    fills.fill(out._array, number(scalar_of("full_like", fill_value), out._kind))
+    fills.fill(out._array, _filling(scalar_of("full_like", fill_value), out._kind))
     return finish(out, device, requires_grad)
 
 
@@ -275,8 +284,8 @@ def new_full(self: Tensor, size, fill_value, *, dtype: dtypes.dtype | None = Non
              layout: Any = None, pin_memory: bool = False) -> Tensor:
     """A tensor of one number with the dtype and device of this one."""
     kind, shape = kind_of(dtype, "new_full") or self._kind, sizes("new_full", (size,))
-    return finish(wrap(filled(shape, number(scalar_of("new_full", fill_value), kind), kind), kind), device,
-                  requires_grad)
+    value = _filling(scalar_of("new_full", fill_value), kind)
+    return finish(wrap(filled(shape, value, kind), kind), device, requires_grad)
 
 
 @public(function=False)
@@ -309,7 +318,7 @@ def _value(kind: Kind, value: Any, name: str) -> Tensor:
             raise ShapeError(f"{name} only supports 0-dimension value tensor but got tensor with {value._array.ndim} "
                              f"dimensions.")
         return value if value._kind is kind else dispatch.cast(value, kind)
-    return wrap(number(scalar_of(name, value, "value"), kind), kind)
+    return wrap(_filling(scalar_of(name, value, "value", 1), kind), kind)
 
 
 def _plain(x: Tensor) -> bool:

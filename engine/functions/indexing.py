@@ -1,8 +1,9 @@
 """Square brackets: what `x[index]` and `x[index] = value` mean, in PyTorch's rules.
 
-Ints, slices, None and Ellipsis make a chain of views (select, slice, unsqueeze). Index tensors, masks, lists and arrays make a copy through
-one `index` operator, or a write through one `index_put`, on what the views left. Functions that take an index tensor and a dimension (gather,
-scatter, take, ...) are in `scattering.py`; kernels and records in `kernels.ops.indexing`.
+Ints, slices, None and Ellipsis make a chain of views (select, slice, unsqueeze). Index tensors, masks, lists and arrays
+make a copy through one `index` operator, or a write through one `index_put`, on what the views left. Functions that take
+an index tensor and a dimension (gather, scatter, take, ...) are in `scattering.py`; kernels and records in
+`kernels.ops.indexing`.
 """
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ SELECT, SLICE, INDEX, RAVEL = (BOOK[name].apply for name in ("select", "slice", 
 
 _WRONG = "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {})"
 _NOT_INTEGER = "tensors used as indices must be long, int, byte or bool tensors"
-_NO_DIMS = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a "
+_NO_DIMS = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim "
+            "tensor to a "
             "number")
 
 
@@ -61,14 +63,16 @@ def items_of(index) -> tuple:
         return index
     if index.__class__ is list and len(index) < 32 and any(
             isinstance(i, (Tensor, list, tuple, slice, np.ndarray, range)) or i is None or i is Ellipsis for i in index):
-        warnings.warn("Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch 2.9; "
+        warnings.warn("Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch "
+                      "2.9; "
                       "use x[tuple(seq)] instead of x[seq].", UserWarning, stacklevel=4)
         return tuple(index)
     return (index,)
 
 
 def apply_views(x: Tensor, items: tuple) -> tuple[Tensor, list]:
-    """Apply the basic items as views; returns what they leave and the advanced ones as [(dim, tensor, dim to name in errors)]."""
+    """Apply the basic items as views; returns what they leave and the advanced ones as [(dim, tensor, dim to name in
+    errors)]."""
     items = [i if i.__class__ is int or i.__class__ is slice or i is None or i is Ellipsis else prepared(i) for i in items]
     ndim = x._array.ndim
     used = sum(i._array.ndim if i._kind is BOOL else 1 for i in items if isinstance(i, Tensor))
@@ -128,8 +132,7 @@ def prepared(item):
     if kind.dtype is dtypes.uint8:
         warnings.warn("indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead.", UserWarning,
                       stacklevel=5)
-        tensor = kind = None
-        tensor = cast(item if isinstance(item, Tensor) else _tensor_of(np.asarray(item)), BOOL)
+        tensor = cast(tensor, BOOL)
     if tensor._array.ndim == 0:
         return bool(tensor) if tensor._kind is BOOL else operator.index(tensor)
     return tensor
@@ -182,7 +185,8 @@ def advanced(x: Tensor, groups: list) -> tuple[Tensor, Tensor, int, int]:
             mask = tensor._array.shape
             for k, n in enumerate(mask):
                 if n != shape[dim + k]:
-                    raise IndexError(f"The shape of the mask {list(mask)} at index {k} does not match the shape of the indexed tensor "
+                    raise IndexError(f"The shape of the mask {list(mask)} at index {k} does not match the shape of the "
+                                     "indexed tensor "
                                      f"{list(shape)} at index {dim + k}")
             tensor = BOOK["nonzero_positions"](tensor)
             shapes += [tensor._array.shape] * len(mask)
@@ -266,13 +270,17 @@ def as_value(value, x: Tensor, shape: tuple[int, ...], rows: bool = False) -> Te
 def _does_not_fit(value: Tensor, shape: tuple[int, ...], rows: bool) -> RuntimeError:
     have = value._array.shape
     if rows:
-        return RuntimeError(f"shape mismatch: value tensor of shape {list(have)} cannot be broadcast to indexing result of shape "
+        return RuntimeError(f"shape mismatch: value tensor of shape {list(have)} cannot be broadcast to indexing result of "
+                            "shape "
                             f"{list(shape)}")
     if len(have) > len(shape):
-        return RuntimeError(f"expand(engine.{value._kind.dtype.legacy}{{{list(have)}}}, size={list(shape)}): the number of sizes "
-                            f"provided ({len(shape)}) must be greater or equal to the number of dimensions in the tensor ({len(have)})")
+        return RuntimeError(f"expand(engine.{value._kind.dtype.legacy}{{{list(have)}}}, size={list(shape)}): the number of "
+                            "sizes "
+                            f"provided ({len(shape)}) must be greater or equal to the number of dimensions in the tensor "
+                            f"({len(have)})")
     dim = next(d for d in range(-1, -len(have) - 1, -1) if have[d] not in (1, shape[d]))
-    return RuntimeError(f"The expanded size of the tensor ({shape[dim]}) must match the existing size ({have[dim]}) at non-singleton "
+    return RuntimeError(f"The expanded size of the tensor ({shape[dim]}) must match the existing size ({have[dim]}) at "
+                        "non-singleton "
                         f"dimension {len(shape) + dim}.  Target sizes: {list(shape)}.  Tensor sizes: {list(have)}")
 
 
@@ -298,7 +306,7 @@ def assign(x: Tensor, value: Tensor) -> None:
 def assign_rows(x: Tensor, groups: list, value) -> None:
     """Write a value to the rows of `x` that index tensors and masks name."""
     if len(groups) == 1 and groups[0][1]._kind is BOOL and not (isinstance(value, Tensor) and value._array.ndim):
-        dim, mask, _ = groups[0]
+        mask = groups[0][1]
         if mask._array.shape == x._array.shape:
             assign_masked(x, mask, value)
             return
@@ -321,7 +329,8 @@ def put_rows(x: Tensor, values: Tensor, positions: Tensor, first: int, last: int
     if records(x, values) or array.__class__ is not np.ndarray or (accumulate and array.dtype == np.float16):
         return write(x, BOOK[operation](x, values, positions, **options))
     if not array.flags.writeable:
-        raise RuntimeError("this tensor shares memory that NumPy marked read-only, or its elements repeat; clone() it before writing")
+        raise RuntimeError("this tensor shares memory that NumPy marked read-only, or its elements repeat; clone() it before "
+                           "writing")
     gathers.put(array, positions._array, values._array, first, last, "sum" if accumulate else "set")
     bump(x)
     return x

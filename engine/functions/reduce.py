@@ -100,7 +100,8 @@ def reduced(name: str, input: Tensor, dim: Dims, keepdim: bool, dtype=None, out:
     dims = dims_of(dim, input._array.ndim, empty_is_all)
     if dims is None and dim is not None:        # dim=(): all of them, but PyTorch's node for given dimensions
         dims = tuple(range(input._array.ndim))
-    return finish(BOOK[name](input, dims=dims, keepdim=keepdim), out)
+    result = BOOK[name](input, dims=dims, keepdim=keepdim)
+    return finish(result if dtype is None else converted(result, dtype), out)
 
 
 # --- the hot path: one small tensor, all of its elements ------------------------------------------------------------------

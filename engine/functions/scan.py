@@ -23,7 +23,8 @@ def _scanned(name: str, input: Tensor, dim, dtype, out, axis, **options) -> Tens
     if dtype is not None:
         input = converted(input, dtype)
     d = one_dim(name, axis if dim is None else dim, input._array.ndim)
-    return finish(BOOK[name](input, dim=d, **options), out)
+    result = BOOK[name](input, dim=d, **options)
+    return finish(result if dtype is None else converted(result, dtype), out)
 
 
 @public(in_place=True)

@@ -112,11 +112,9 @@ def _bounds(input: Tensor, *bounds) -> tuple:
     need_tensor("clamp", "input", 1, input)
     checked = []
     for b in bounds:
-        if b is None or b.__class__ is float:
-            checked.append(b)
-            continue
-        b = plain(b)
-        if input._kind.dtype.category == dtypes.INTEGER and isinstance(b, int):
+        if b is not None and b.__class__ is not float:
+            b = plain(b)
+        if b.__class__ is int and input._kind.dtype.category == dtypes.INTEGER:
             must_fit(b, input._kind)
         checked.append(b)
     return tuple(checked)
@@ -125,7 +123,8 @@ def _bounds(input: Tensor, *bounds) -> tuple:
 @public(aliases=("clip",))
 def clamp(input: Tensor, min=None, max=None, *, out: Tensor | None = None) -> Tensor:
     """Elements limited to [min, max], numbers or tensors, promoted; `max` wins where they cross. One bound may be None."""
-    min, max = _bounds(input, min, max)
+    if min.__class__ is not float or max.__class__ is not float:
+        min, max = _bounds(input, min, max)
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if max is None:

@@ -1,7 +1,7 @@
 """Sorting and searching: sort, argsort, topk, kthvalue, msort, unique, unique_consecutive, searchsorted, bucketize, isin.
 
-Indices come from the records of `kernels.ops.sorting`; values are read through them, which is where gradients flow. Named results are
-(values, indices). NaN is larger than every number, and equal to nothing for unique and isin, as in PyTorch.
+Indices come from the records of `kernels.ops.sorting`; values are read through them, which is where gradients flow. Named
+results are (values, indices). NaN is larger than every number, and equal to nothing for unique and isin, as in PyTorch.
 """
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out
     if not 1 <= k <= size:
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}")
     if not input._array.ndim:
-        return _pair(Kth(BOOK["kth_values"](input, wrap(np.zeros((), np.int64), INT64), dim=0), wrap(np.zeros((), np.int64), INT64)), out)
+        index = wrap(np.zeros((), np.int64), INT64)
+        return _pair(Kth(BOOK["kth_values"](input, index, dim=0), index), out)
     if k <= 64:
         indices = BOOK["top_positions"](input, k=k, dim=dim, largest=False)
     else:
@@ -116,9 +117,8 @@ def _unique(input: Tensor, consecutive: bool, inverse: bool, counts: bool, dim: 
     x, shape = input.detach(), input._array.shape
     if dim is not None:
         dim = wrap_dim(dim, len(shape))
-        if not input._array.size and (not shape or shape[dim] or any(n == 0 for d, n in enumerate(shape) if d != dim)):
-            if not shape or shape[dim]:
-                raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique cannot be applied")
+        if not input._array.size and shape[dim]:
+            raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique cannot be applied")
         rows = np.moveaxis(x._array, dim, 0) if shape else x._array.reshape(1)
         matrix = gathers.as_contiguous(rows).reshape(rows.shape[0], x._array.size // max(rows.shape[0], 1))
         if not rows.shape[0]:
@@ -149,11 +149,12 @@ def _unique(input: Tensor, consecutive: bool, inverse: bool, counts: bool, dim: 
 
 
 @public()
-def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None):
+def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
+           dim: int | None = None):
     """The different elements in order, or the different slices of a dimension; NaN differs from NaN.
 
-    With `return_inverse` also where each element went (int64), with `return_counts` also how many there are of each. The result is
-    in order whether `sorted` or not. It carries no gradient.
+    With `return_inverse` also where each element went (int64), with `return_counts` also how many there are of each. The
+    result is in order whether `sorted` or not. It carries no gradient.
     """
     return _unique(input, False, return_inverse, return_counts, dim)
 
@@ -214,28 +215,34 @@ def _search(name: str, sequence: Tensor, values, right: bool, out_int32: bool, s
 @public(method=False)
 def searchsorted(sorted_sequence: Tensor, input, *, out_int32: bool = False, right: bool = False, side: str | None = None,
                  sorter: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """Positions at which values would enter sorted rows (..., n): one row for all, or leading dimensions that match the values'.
+    """Positions at which values would enter sorted rows (..., n): one row for all, or leading dimensions that match the
+    values'.
 
     From the left of equals, or the right (`right`, or side "right"). `sorter` sorts rows that are not. int64, or int32.
     """
     if side is not None and side not in ("left", "right"):
         raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
     if side == "left" and right:
-        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was "
+                           "True")
     if not isinstance(sorted_sequence, Tensor):
         raise TypeError("searchsorted(): argument 'sorted_sequence' must be Tensor, not " f"{type(sorted_sequence).__name__}")
     have = sorted_sequence._array.shape
     if not have:
-        raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we got "
+        raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, "
+                           "but we got "
                            "boundaries tensor dim(0)")
     if isinstance(input, Tensor) and input._array.ndim:
         given = input._array.shape
         if len(have) > 1 and have[:-1] != given[:-1]:
-            raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
-                               f"tensor and input value tensor must match, but we got boundaries tensor {list(have)} and input value "
+            raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of "
+                               "boundaries "
+                               f"tensor and input value tensor must match, but we got boundaries tensor {list(have)} and "
+                               "input value "
                                f"tensor {list(given)}")
     elif len(have) > 1:
-        raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we got "
+        raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, "
+                           "but we got "
                            f"boundaries tensor dim({len(have)}) and input value's dim(0) numel(1)")
     result = _search("searchsorted", sorted_sequence, input, right or side == "right", out_int32, sorter)
     return result if out is None else into(out, result)
@@ -262,7 +269,8 @@ Tensor.bucketize = _bucketize_method
 def isin(elements, test_elements, *, assume_unique: bool = False, invert: bool = False, out: Tensor | None = None) -> Tensor:
     """Whether each element is among the test elements (bool, shape of the elements), or is not; NaN is among nothing."""
     if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
-        raise TypeError("isin() received an invalid combination of arguments - at least one of elements and test_elements is a Tensor")
+        raise TypeError("isin() received an invalid combination of arguments - at least one of elements and test_elements is "
+                        "a Tensor")
     elements = elements if isinstance(elements, Tensor) else _number_like(elements, test_elements)
     test_elements = test_elements if isinstance(test_elements, Tensor) else _number_like(test_elements, elements)
     common_device("isin", (elements, test_elements))

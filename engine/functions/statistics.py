@@ -215,7 +215,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out
     if not input._kind.dtype.is_floating_point:
         raise NotImplementedError(f'"histogram_cpu" not implemented for \'{input._kind.dtype.scalar}\'')
     if bins <= 0:
-        raise RuntimeError("bins must be > 0")
+        raise RuntimeError(f"torch.histogram(): bins must be > 0, but got {bins} for dimension 0")
     low, high = float(min), float(max)
     if low == high and input._array.size:
         low, high = input.min().item(), input.max().item()
@@ -224,5 +224,5 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out
     if not (np.isfinite(low) and np.isfinite(high)):
         raise RuntimeError(f"range of [{low:g}, {high:g}] is not finite")
     if low > high:
-        raise RuntimeError("max must be larger than min")
+        raise RuntimeError("torch.histc: max must be larger than min")
     return finish(BOOK["histc"](input, bins=int(bins), low=low, high=high), out)

@@ -78,7 +78,8 @@ def indented(depth: int, lines: list[str]) -> list[str]:
 def functions(op: Fold, dtype: str, wide: tuple[str, ...]) -> dict:
     """What the source calls: lift, combine, finish, with the type of the number literals in each."""
     literal = {"bool": "int64", "float16": "float32"}.get(dtype, dtype)
-    return {"lift": (op.lift, literal), "combine": (op.combine, None), "finish": (op.finish, wide[0])}
+    finish = op.complex_finish if op.complex_finish is not None and dtype.startswith("complex") else op.finish
+    return {"lift": (op.lift, literal), "combine": (op.combine, None), "finish": (finish, wide[0])}
 
 
 # --- programs ---------------------------------------------------------------------------------------------------------

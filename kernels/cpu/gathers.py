@@ -8,6 +8,7 @@ threads split only what is independent, picked positions or free columns.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -130,25 +131,25 @@ def _value(dtype: str, pointer: str, offset: str, how: str) -> str:
     return f"as_int64({text})" if dtype == "bool" else text
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def pick_ufunc(size: int) -> np.ufunc:
     """out[j, k] = x[positions[j], k] for elements of `size` bytes."""
     return make_ufunc(_moving("pick", _PICK, size, "(d),(b),()->(b,d)"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def gather_ufunc(size: int) -> np.ufunc:
     """out[j, c] = x[index[j, c], c] for elements of `size` bytes."""
     return make_ufunc(_moving("gather", _GATHER, size, "(k),(b,k),()->(b,k)"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def put_ufunc(dtype: str, how: str) -> np.ufunc:
     """out[positions[j], k] takes values[j, k], in the order of j."""
     return make_ufunc(_updating("put", _PUT, dtype, how, "(m),(m,b),()->(b)"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def scatter_ufunc(dtype: str, how: str) -> np.ufunc:
     """out[index[j, c], c] takes values[j, c], in the order of j."""
     return make_ufunc(_updating("scatter", _SCATTER, dtype, how, "(m,b),(m,b),()->(b)"))
@@ -233,7 +234,7 @@ def kernel(args, dimensions, steps, data):
 """
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def small_ufunc(name: str) -> np.ufunc:
     """The kernels over indices and masks."""
     source, signature, inputs, outputs = {
@@ -241,8 +242,8 @@ def small_ufunc(name: str) -> np.ufunc:
         "unravel": (_UNRAVEL, "(m),(d)->(m,d)", 2, 1), "count": (_COUNT, "(m)->()", 0, 1),
         "where_set": (_WHERE_SET, "(m)->(p)", 0, 1), "triangle": (_TRIANGLE, "(s),(),()->(s,p)", 3, 1),
     }[name]
-    return make_ufunc(Program(f"index_{name}", _ROW + source, inputs=("int64",) * inputs or ("bool",), outputs=("int64",) * outputs,
-                              signature=signature))
+    given = ("int64",) * inputs or ("bool",)
+    return make_ufunc(Program(f"index_{name}", _ROW + source, inputs=given, outputs=("int64",) * outputs, signature=signature))
 
 
 def extremes(index: np.ndarray) -> tuple[int, int]:
@@ -323,7 +324,7 @@ def mergeable(x: np.ndarray, first: int, last: int) -> bool:
     if last - first < 2:
         return True
     run = [(n, s) for n, s in zip(x.shape[first:last], x.strides[first:last], strict=True) if n != 1]
-    return all(s == after_s * after_n for (_, s), (after_n, after_s) in zip(run, run[1:], strict=False))
+    return all(s == after_s * after_n for (_, s), (after_n, after_s) in itertools.pairwise(run))
 
 
 def _rows(x: np.ndarray, first: int, last: int) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -39,14 +39,14 @@ def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if char == "e":
         wide, narrow = cast_ufunc("float16", "float32"), cast_ufunc("float32", "float16")
         return np.asarray(narrow(product(wide(x, out=...), wide(y, out=...)), out=...))
-    if x.ndim <= 2 and y.ndim <= 2:     # np.dot: half the overhead of np.matmul, and no floating-point warnings
-        shape = x.shape[:-1] + y.shape[1:]
-        if len(shape) == 2 and shape[0] * shape[1] * x.itemsize >= buffers.LARGE:
-            return np.dot(x, y, out=buffers.empty(shape, x.dtype))
-        return np.asarray(np.dot(x, y))
-    x, y = _for_blas(x), _for_blas(y)
-    shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):         # NumPy would warn of infinities and NaN; PyTorch does not
+        if x.ndim <= 2 and y.ndim <= 2:     # np.dot has half the overhead of np.matmul
+            shape = x.shape[:-1] + y.shape[1:]
+            if len(shape) == 2 and shape[0] * shape[1] * x.itemsize >= buffers.LARGE:
+                return np.dot(x, y, out=buffers.empty(shape, x.dtype))
+            return np.asarray(np.dot(x, y))
+        x, y = _for_blas(x), _for_blas(y)
+        shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
         return np.matmul(x, y, out=buffers.empty(shape, x.dtype))
 
 

@@ -1,9 +1,10 @@
-"""Sorting kernels: keys of two widths, a stable radix sort of (key, index), selection of the largest, binary search, runs of equals.
+"""Sorting kernels: keys of two widths, a stable radix sort of (key, index), selection of the largest, binary search, runs
+of equals.
 
 Every dtype is turned into an unsigned key whose order is the dtype's, with NaN last, -0.0 equal to 0.0, and the bits flipped
-for descending order; then two kernels (32 and 64 bits) sort all dtypes. Values are read through the sorted indices afterwards, so they come out
-bit for bit. Kernels allocate nothing: scratch memory is an output of theirs. Called by `kernels.ops.sorting`.
-Source: radix sort, least significant digit first, Knuth TAOCP 3, 5.2.5; short lists by insertion, 5.2.1.
+for descending order; then two kernels (32 and 64 bits) sort all dtypes. Values are read through the sorted indices
+afterwards, so they come out bit for bit. Kernels allocate nothing: scratch memory is an output of theirs. Called by
+`kernels.ops.sorting`. Source: radix sort, least significant digit first, Knuth TAOCP 3, 5.2.5; short lists by insertion, 5.2.1.
 """
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def key_program(dtype: str) -> Program:
     """Elements and a word to flip bits with -> keys of 32 or 64 bits."""
     bits = "uint32" if dtype in NARROW else "uint64"
     width = 32 if bits == "uint32" else 64
-    floats = {"float16": ("uint16", 16, 0x7C00), "float32": ("uint32", 32, 0x7F800000), "float64": ("uint64", 64, 0x7FF0000000000000)}
+    floats = {"float16": ("uint16", 16, 0x7C00), "float32": ("uint32", 32, 0x7F800000),
+              "float64": ("uint64", 64, 0x7FF0000000000000)}
     if dtype in floats:
         stored, own, infinity = floats[dtype]
         function = _FLOAT_KEY.replace("ONES", str((1 << own) - 1)).replace("INFINITY", str(infinity)).replace(
@@ -58,8 +60,8 @@ def key_program(dtype: str) -> Program:
     else:
         stored, function = dtype, _INT_KEY
         top = 1 << (width - 1) if dtype.startswith("int") else 0
-    source = (function.replace("TOP - 1", str(top - 1)).replace("TOP", str(top)) + _KEY.replace("load_DTYPE", f"load_{stored}")).replace(
-        "BITS", bits)
+    function = function.replace("TOP - 1", str(top - 1)).replace("TOP", str(top))
+    source = (function + _KEY.replace("load_DTYPE", f"load_{stored}")).replace("BITS", bits)
     return Program(f"sort_key_{dtype}", source, inputs=(stored, bits), outputs=(bits,))
 
 
@@ -188,7 +190,8 @@ def kernel(args, dimensions, steps, data):
             store_bool(out, j * steps[6], as_uint8(1 if found == wanted else 0))
 """
 
-# Rows (m, d) in the order (m): the number of the run of equal rows that each belongs to. Keys all ones (NaN) equal nothing where `apart`.
+# Rows (m, d) in the order (m): the number of the run of equal rows that each belongs to. Where `apart`, keys all ones (NaN)
+# equal nothing.
 _RUNS = """
 def kernel(args, dimensions, steps, data):
     m, d = dimensions[1], dimensions[2]
@@ -218,13 +221,13 @@ def _of_width(name: str, source: str, bits: str, inputs, outputs, signature: str
     return make_ufunc(Program(f"{name}_{bits}", source, inputs=inputs, outputs=outputs, signature=signature))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def key_ufunc(dtype: str) -> np.ufunc:
     """Keys of a dtype's elements."""
     return make_ufunc(key_program(dtype))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def key_kernel(name: str, bits: str) -> np.ufunc:
     """The kernels over keys: sort, select, search, member, runs."""
     source, inputs, outputs, signature = {

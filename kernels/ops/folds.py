@@ -13,6 +13,7 @@ from .. import libm
 from ..book import ALL, BOOK, BOOL, FLOATS, INTS, REALS, TO_BOOL, TO_INT64, TO_REAL, WIDE_INTS, fold, pointwise, structural
 from ..cpu.maps import ITEMSIZE
 from ..cpu.native import Program, make_ufunc
+from .arith import complex_quotient
 
 # --- shared by adjoints -----------------------------------------------------------------------------------------------
 
@@ -46,7 +47,11 @@ def is_extreme(x, m):
     return libm.select((x == m) | ((x != x) & (m != m)), 1, 0)
 
 
-@pointwise(dtypes=FLOATS + ("complex64", "complex128"), function=False, method=False,
+def _complex_div_or_zero(x, y):
+    return libm.select(y == 0, x * 0, complex_quotient(x, libm.select(y == 0, y + 1, y)))
+
+
+@pointwise(dtypes=FLOATS + ("complex64", "complex128"), function=False, method=False, bodies={"complex": _complex_div_or_zero},
            partials=lambda x, y, out: (BOOK["div_or_zero"](1, y), -BOOK["div_or_zero"](out, y)))
 def div_or_zero(x, y):
     """Quotient; 0 where the divisor is 0."""
@@ -154,13 +159,17 @@ def _average(state, n):
     return state / n
 
 
+def _complex_average(state, n):
+    return complex(state.real / n, state.imag / n)
+
+
 _BLOCKED = "blocked summation: Higham, Accuracy and Stability of Numerical Algorithms (2002), 4.2"
 
 fold("sum", lift=_element, combine=_plus, start=_zero, finish=_itself, state=_running, wide=_wide, node_dims="SumBackward1",
      dtypes=ALL, result=WIDE_INTS, like=np.sum, adjoint=lambda g, dims, keepdim, x_shape: spread(g, dims, keepdim, x_shape),
      doc="Sum over dimensions.", source=_BLOCKED)
 
-fold("mean", lift=_element, combine=_plus, start=_zero, finish=_average, state=_running, wide=_wide, node_dims="MeanBackward1",
+fold("mean", lift=_element, combine=_plus, start=_zero, finish=_average, complex_finish=_complex_average, state=_running, wide=_wide, node_dims="MeanBackward1",
      dtypes=FLOATS + ("complex64", "complex128"), like=np.mean,
      adjoint=lambda g, dims, keepdim, x_shape: BOOK["div"](spread(g, dims, keepdim, x_shape), count_of(dims, x_shape)),
      doc="Arithmetic mean over dimensions.", source=_BLOCKED)

@@ -2,8 +2,9 @@
 
 Three families: rows at positions over a run of dimensions (index, take, index_select, masked_select and their writing
 counterparts), elements along one dimension (gather, scatter, scatter_reduce), and functions of indices and masks that have no
-derivative. Forward functions check every index before a kernel runs. The kernels are in `kernels.cpu.gathers`; what users may write is settled
-in `engine.functions.indexing` and `engine.functions.scattering`, which call these records with canonical options.
+derivative. Forward functions check every index before a kernel runs. The kernels are in `kernels.cpu.gathers`; what users
+may write is settled in `engine.functions.indexing` and `engine.functions.scattering`, which call these records with
+canonical options.
 """
 from __future__ import annotations
 
@@ -15,7 +16,6 @@ from ..book import BOOK, INTS, structural
 from ..cpu import gathers
 from ..cpu.copies import copy
 from ..table import cast_ufunc, forward_ufunc
-
 
 # --- checks -----------------------------------------------------------------------------------------------------------
 
@@ -47,7 +47,8 @@ def in_float32(function, *arrays):
 
 @structural(["indices"], many=True, function=False, method=False, like=np.ravel_multi_index)
 def ravel_index(indices, sizes, dims, wraps=True, text=""):
-    """Broadcast index arrays, one for each of `sizes`, as row-major positions (int64); `dims` are the dimensions to name in errors."""
+    """Broadcast index arrays, one for each of `sizes`, as row-major positions (int64); `dims` are the dimensions to name
+    in errors."""
     total, checked, step = gathers.ZERO, [], 1
     for index, size, dim in zip(indices, sizes, dims, strict=True):
         checked.append(check(index, size, dim, wraps, IndexError, text))
@@ -63,7 +64,8 @@ def _index_gradient(g, positions, x_shape, first, last):
 
 def _reading(name: str, node: str, doc: str):
     """A record that picks rows; several names, because each has its node in PyTorch."""
-    @structural(["x", "positions"], name=name, node=node, linear=True, function=False, method=False, adjoint=_index_gradient, doc=doc)
+    @structural(["x", "positions"], name=name, node=node, linear=True, function=False, method=False, adjoint=_index_gradient,
+                doc=doc)
     def forward(x, positions, first, last):
         return gathers.pick(x, positions, first, last)
     return forward
@@ -93,8 +95,8 @@ def _put_gradient(g, needs, positions, first, last, accumulate):
 
 
 def _writing(name: str, node: str, doc: str):
-    @structural(["x", "values", "positions"], name=name, node=node, linear=True, function=False, method=False, adjoint=_put_gradient,
-                doc=doc)
+    @structural(["x", "values", "positions"], name=name, node=node, linear=True, function=False, method=False,
+                adjoint=_put_gradient, doc=doc)
     def forward(x, values, positions, first, last, accumulate=False):
         def run(x, values):
             out = copy(x)
@@ -109,8 +111,10 @@ _writing("put", "PutBackward0", "A copy with the elements at flat positions repl
 _writing("index_add", "IndexAddBackward0", "A copy with rows of another tensor added at indices of one dimension.")
 _writing("index_copy", "IndexCopyBackward0", "A copy with rows of another tensor at indices of one dimension.")
 _writing("index_fill", "IndexFillBackward0", "A copy with a number in the rows at indices of one dimension.")
-_writing("index_fill_value", "IndexFillBackward1", "A copy with a tensor's only element in the rows at indices of one dimension.")
-_writing("masked_scatter", "MaskedScatterBackward0", "A copy with the elements under a mask taken from another tensor in order.")
+_writing("index_fill_value", "IndexFillBackward1", "A copy with a tensor's only element in the rows at indices of one "
+                                                   "dimension.")
+_writing("masked_scatter", "MaskedScatterBackward0", "A copy with the elements under a mask taken from another tensor in "
+                                                     "order.")
 
 
 @structural(["x", "positions"], linear=True, function=False, method=False,
@@ -190,14 +194,15 @@ def _scatter_gradient(g, needs, index, dim):
 
 
 def _scattering(name: str, node: str, doc: str):
-    @structural(["x", "src", "index"], name=name, node=node, linear=True, function=False, method=False, adjoint=_scatter_gradient,
-                doc=doc)
+    @structural(["x", "src", "index"], name=name, node=node, linear=True, function=False, method=False,
+                adjoint=_scatter_gradient, doc=doc)
     def forward(x, src, index, dim):
         return _scatter(x, src, index, dim, "set")
     return forward
 
 
-_scattering("scatter", "ScatterBackward0", "A copy in which out[index[i][j]][j] = src[i][j] for dim 0, and so on; the last of equal "
+_scattering("scatter", "ScatterBackward0", "A copy in which out[index[i][j]][j] = src[i][j] for dim 0, and so on; the last "
+                                           "of equal "
             "indices wins. `src` has the index's shape.")
 _scattering("scatter_value", "ScatterBackward1", "As scatter, of a number.")
 
@@ -277,7 +282,8 @@ def _reduce_gradient(g, needs, x, src, index, out, dim, reduce, include_self):
         g_x = g * BOOK["scatter_reduce"](x_safe, src, index, dim=dim, reduce="prod", include_self=include_self) / x_safe
         zero = BOOK["eq"](src, 0)
         single = BOOK["eq"](_where(zero, read(added(g.new_zeros(g.shape), _where(zero, one, g))), g), 1)
-        others = BOOK["scatter_reduce"](x, BOOK["where"](single, one, src), index, dim=dim, reduce="prod", include_self=include_self)
+        rest = BOOK["where"](single, one, src)
+        others = BOOK["scatter_reduce"](x, rest, index, dim=dim, reduce="prod", include_self=include_self)
         g_src = BOOK["where"](single, read(g * others), read(g * out) / BOOK["where"](zero, one, src))
     else:       # ties share the gradient evenly
         from_x, from_src = BOOK["eq"](x, out), BOOK["eq"](src, read(out))

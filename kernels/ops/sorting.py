@@ -1,7 +1,7 @@
 """Operators that put in order: argsort, top positions, search in sorted rows, groups of equals. None has a derivative.
 
-Sorted values are read through the indices by `sorted_values` and its kin (`kernels.ops.indexing`), which differentiate. What users may
-write is settled in `engine.functions.sorting`; the kernels are in `kernels.cpu.sorting`.
+Sorted values are read through the indices by `sorted_values` and its kin (`kernels.ops.indexing`), which differentiate.
+What users may write is settled in `engine.functions.sorting`; the kernels are in `kernels.cpu.sorting`.
 """
 from __future__ import annotations
 

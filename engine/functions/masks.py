@@ -1,0 +1,213 @@
+"""Masks and positions: masked_select, masked_scatter, masked_fill, nonzero, argwhere, where, one_hot, triangle indices.
+
+Numbers are computed by the records of `kernels.ops.indexing` and `kernels.ops.select`; square brackets with masks are in
+`indexing.py`. `nn.functional` takes `one_hot` from here.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.book import BOOK
+from kernels.cpu import gathers
+
+from .. import dtypes
+from ..dispatch import cast, common_device, constant, write
+from ..errors import ShapeError
+from ..tensor import KIND, Tensor, wrap
+from .indexing import BOOL, INT64, assign_masked, put_rows
+from .registry import PUBLIC, public
+from .scattering import broadcast_shape, expanded, in_place_method, result_of, tensor_argument
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+@public()
+def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The elements where a mask (bool, broadcast against the input) is set, as a vector in row-major order."""
+    if tensor_argument(mask, "masked_select", "mask")._kind is not BOOL:
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    common_device("masked_select", (input, mask))
+    shape = broadcast_shape("masked_select", mask._array.shape, input._array.shape)
+    x, mask = expanded(input, shape), expanded(mask, shape)
+    if not shape:
+        x, mask = BOOK["view"](x, shape=(1,)), BOOK["view"](mask, shape=(1,))
+    positions = BOOK["nonzero_positions"](mask)
+    return result_of(BOOK["masked_select"](x, positions, first=0, last=x._array.ndim), out)
+
+
+def _masked_scatter(self, mask, source, in_place):
+    if tensor_argument(mask, "masked_scatter", "mask")._kind is not BOOL:
+        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask._kind.dtype.scalar}")
+    if tensor_argument(source, "masked_scatter", "source")._kind is not self._kind:
+        raise RuntimeError("masked_scatter: expected self and source to have same dtypes but got "
+                           f"{self._kind.dtype.scalar} and {source._kind.dtype.scalar}")
+    common_device("masked_scatter", (self, mask, source))
+    shape = broadcast_shape("masked_scatter", mask._array.shape, self._array.shape)
+    if in_place and shape != self._array.shape:
+        raise ShapeError(f"output with shape {list(self._array.shape)} doesn't match the broadcast shape {list(shape)}")
+    x, mask = expanded(self, shape), expanded(mask, shape)
+    positions = BOOK["nonzero_positions"](mask)
+    count = positions._array.size
+    if count > source._array.size:
+        raise RuntimeError("masked_scatter: expected the source to have at least as many elements as the mask has ones. "
+                           f"Number of elements of source < number of ones in mask ({source._array.size} < {count})")
+    values = BOOK["reshape"](source, shape=(source._array.size,))
+    values = values if count == source._array.size else BOOK["slice"](values, dim=0, start=0, stop=count, step=1)
+    if not shape:
+        result = BOOK["masked_scatter"](BOOK["view"](x, shape=(1,)), values, positions, first=0, last=1)
+        result = BOOK["view"](result, shape=())
+        return write(self, result) if in_place else result
+    if in_place:
+        return put_rows(x, values, positions, 0, len(shape), False, "masked_scatter")
+    return BOOK["masked_scatter"](x, values, positions, first=0, last=len(shape))
+
+
+@public()
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """A copy of `input` with its elements under a mask taken from `source`, in row-major order."""
+    return _masked_scatter(input, mask, source, False)
+
+
+@in_place_method("masked_scatter")
+def _(self, mask, source):
+    return _masked_scatter(self, mask, source, True)
+
+
+_fill = BOOK["where"].apply.named("MaskedFillBackward0")
+
+
+def _masked_fill(self, mask, value) -> Tensor:
+    if tensor_argument(mask, "masked_fill", "mask")._kind is not BOOL:
+        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask._kind.dtype.scalar}")
+    if isinstance(value, Tensor):
+        if value._array.ndim:
+            raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+                               f"{value._array.ndim} dimension(s).")
+        common_device("masked_fill", (self, mask))
+        value = value if value._kind is self._kind else cast(value, self._kind)
+    else:
+        common_device("masked_fill", (self, mask))
+        value = constant(value, self._kind)
+    return _fill(mask, value, self)
+
+
+@public()
+def masked_fill(input: Tensor, mask: Tensor, value: Tensor | complex) -> Tensor:
+    """A copy of `input` with one number where a mask (bool, broadcast against the input) is set."""
+    return _masked_fill(input, mask, value)
+
+
+@in_place_method("masked_fill")
+def _(self, mask, value):
+    simple = isinstance(mask, Tensor) and mask._kind is BOOL and not isinstance(value, Tensor)
+    if simple and mask._array.shape == self._array.shape:
+        assign_masked(self, mask, value)
+        return self
+    return write(self, _masked_fill(self, mask, value))
+
+
+# --- positions --------------------------------------------------------------------------------------------------------
+
+@public()
+def nonzero(input: Tensor, *, as_tuple: bool = False, out: Tensor | None = None):
+    """Indices (m, ndim) of the elements that are not zero, in row-major order; as a tuple of vectors where `as_tuple`."""
+    x = input
+    if as_tuple and not x._array.ndim:
+        x = BOOK["view"](x.detach(), shape=(1,))
+    positions = BOOK["nonzero_positions"](x)
+    if x._array.ndim == 1:
+        found = BOOK["view"](positions, shape=(positions._array.size, 1))
+    else:
+        found = BOOK["unravel"](positions, sizes=x._array.shape)
+    if as_tuple:
+        return tuple(BOOK["select"](found, dim=1, index=d) for d in range(x._array.ndim))
+    return result_of(found, out)
+
+
+@public()
+def argwhere(input: Tensor) -> Tensor:
+    """Indices (m, ndim) of the elements that are not zero."""
+    return nonzero(input)
+
+
+def where(condition: Tensor, input=None, other=None, *, out: Tensor | None = None):
+    """`input` where the condition holds, else `other` (tensors or numbers, broadcast); of the condition alone, its nonzero
+    indices."""
+    if not isinstance(condition, Tensor):
+        raise TypeError(f"where(): argument 'condition' (position 1) must be Tensor, not {type(condition).__name__}")
+    if input is None and other is None:
+        return nonzero(condition, as_tuple=True)
+    if condition._kind is not BOOL:
+        if condition._kind.dtype is not dtypes.uint8:
+            raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor with dtype "
+                               f"{condition._kind.dtype.scalar}")
+        condition = cast(condition, BOOL)
+    return result_of(BOOK["where"].apply(condition, input, other), out)
+
+
+def _where_method(self: Tensor, condition: Tensor, other) -> Tensor:
+    """This tensor where the condition holds, else `other`."""
+    return where(condition, self, other)
+
+
+PUBLIC["where"] = where
+Tensor.where = _where_method
+
+
+# --- one_hot, triangles -----------------------------------------------------------------------------------------------
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """int64 zeros of shape (*, classes) with a one at each class index; -1 classes means one more than the largest.
+
+    Errors: RuntimeError for a dtype other than int64, a negative class, or too few classes.
+    """
+    if tensor_argument(tensor, "one_hot", "tensor")._kind is not INT64:
+        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    if not tensor._array.size:
+        if num_classes <= 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        return wrap(np.zeros((*tensor._array.shape, num_classes), np.int64), INT64)
+    low, high = gathers.extremes(tensor._array)
+    if low < 0:
+        raise RuntimeError(f"Class values must be non-negative. Got {low}.")
+    if num_classes == -1:
+        num_classes = high + 1
+    elif num_classes < 1:
+        raise RuntimeError("num_classes should be positive" if num_classes < 0 else "Class values must be smaller than "
+                                                                                    "num_classes.")
+    elif num_classes <= high:
+        raise RuntimeError(f"Class values must be smaller than num_classes. Got {high}, num_classes is {num_classes}.")
+    index = tensor._array[..., None]
+    out = np.zeros((*tensor._array.shape, num_classes), np.int64)
+    gathers.scatter(out, out.ndim - 1, index, np.broadcast_to(np.ones((), np.int64), index.shape))
+    return wrap(out, INT64)
+
+
+def _triangle(name: str, row: int, col: int, offset: int, dtype, device, upper: bool) -> Tensor:
+    for what, n in (("row", row), ("col", col)):
+        if n < 0:
+            raise RuntimeError(f"{what} must be non-negative, got{n}")
+    dtype = dtypes.int64 if dtype is None else dtype
+    if dtype.category != 1:
+        raise NotImplementedError(f"\"{name}\" not implemented for '{dtype.scalar}'")
+    found = wrap(gathers.triangle(row, col, offset, upper), INT64)
+    if dtype is not dtypes.int64:
+        found = cast(found, KIND[dtype])
+    return found if device is None else found.to(device)
+
+
+@public(method=False)
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype=None, device=None, layout=None, requires_grad: bool = False,
+                 pin_memory: bool = False) -> Tensor:
+    """Indices (2, p) of the lower triangle of a row-by-col matrix, row by row, up to the offset-th diagonal. int64, or
+    `dtype`."""
+    return _triangle("tril_indices", row, col, offset, dtype, device, False)
+
+
+@public(method=False)
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype=None, device=None, layout=None, requires_grad: bool = False,
+                 pin_memory: bool = False) -> Tensor:
+    """Indices (2, p) of the upper triangle of a row-by-col matrix, row by row, from the offset-th diagonal on. int64, or
+    `dtype`."""
+    return _triangle("triu_indices", row, col, offset, dtype, device, True)
+
+
