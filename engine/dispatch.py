@@ -575,7 +575,7 @@ class PointwiseCaller:
 
 
     def several(self) -> Callable[..., Tensor]:
-        """The hot path of an operator of three inputs (the second a tensor, or all of one kind): where, clamp, lerp; others are general."""
+        """The hot path of an operator of three inputs (where, clamp, lerp); for others the general entry."""
         op, general, loops, record, floating = self.op, self.__call__, self.loops, self.record, self.op.floating
         if len(op.inputs) != 3 or any(t != "T" for t in op.operands[1:]):
             return general

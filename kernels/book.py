@@ -64,7 +64,8 @@ class Operator:
 
     `dtypes`: dtypes it computes in; `result`: rule from the dtype computed in to the dtype of the result(s);
     `floating`: integer operands are computed in the default float dtype; `like`: the NumPy or SciPy function it must
-    equal; `samples`: for tests, a function of (generator, dtype) giving operands and options where `domain` cannot say;
+    equal; `samples`: for tests, a function of (generator, dtype) giving operands (and options) where `domain` cannot say; `tol`: tolerance in ulp,
+    0 for exact; `cancels`: a sum whose terms may cancel, so that the tolerance is in ulp of the operands;
     `aliases`: other public names; `python`: Python's operator methods; `function`, `method`, `inplace`: which public forms exist;
     `node`: the name of its node in `grad_fn` where it is not the operator's own; `source`: paper, standard or documentation.
     """
@@ -78,6 +79,7 @@ class Operator:
     like: Callable | None = None
     samples: Callable | None = None
     tol: float = 4.0
+    cancels: bool = False
     aliases: tuple[str, ...] = ()
     python: tuple[str, ...] = ()
     function: bool = True

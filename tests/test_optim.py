@@ -113,8 +113,9 @@ def test_state_dict_round_trip():
     x, first = make()
     advance(x, first, 3)
     saved = first.state_dict()
-    assert saved["param_groups"] == [{"lr": 0.1, "momentum": 0.9, "dampening": 0, "weight_decay": 0, "nesterov": False,
-                                      "maximize": False, "foreach": None, "differentiable": False, "fused": None, "params": [0]}]
+    assert saved["param_groups"] == [{
+        "lr": 0.1, "momentum": 0.9, "dampening": 0, "weight_decay": 0, "nesterov": False, "maximize": False, "foreach": None,
+        "differentiable": False, "fused": None, "params": [0]}]
     assert list(saved["state"]) == [0] and list(saved["state"][0]) == ["momentum_buffer"]
     saved = pickle.loads(pickle.dumps(saved))
     y, second = make()

@@ -26,7 +26,8 @@ SCANS = {"cumsum": np.cumsum, "cumprod": np.cumprod, "logcumsumexp": np.logaddex
 @pytest.mark.parametrize("name", SCANS)
 def test_scans_along_any_dimension_and_layout(name):
     wide = RNG.normal(size=(9, 6, 70))
-    for a in (CUBE, CUBE.transpose(2, 0, 1), CUBE[:, ::-1, ::2], np.broadcast_to(CUBE[:1], (3, 4, 5)), wide, wide.transpose(1, 0, 2)):
+    repeated = np.broadcast_to(CUBE[:1], (3, 4, 5))
+    for a in (CUBE, CUBE.transpose(2, 0, 1), CUBE[:, ::-1, ::2], repeated, wide, wide.transpose(1, 0, 2)):
         for dim in (0, 1, -1):
             got = getattr(torch, name)(from_array(a), dim)        # reversed views too
             np.testing.assert_allclose(values(got), SCANS[name](a, axis=dim), rtol=1e-11, atol=1e-13)

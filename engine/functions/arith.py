@@ -140,6 +140,8 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1, out: Te
     for position, (argument, given) in enumerate((("input", input), ("tensor1", tensor1), ("tensor2", tensor2)), 1):
         need_tensor("addcdiv", argument, position, given)
     if tensor1._kind.dtype.category < 2 and tensor2._kind.dtype.category < 2:
-        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true "
-                           "division of tensor1 and tensor2. Use (input + value * torch.true_divide(tensor1, tensor2)) instead.")
+        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future  release addcdiv will "
+                           "perform a true "
+                           "division of tensor1 and tensor2. Use (input + value * torch.true_divide(tensor1, tensor2)) "
+                           "instead.")
     return _fused("addcdiv", input, tensor1, tensor2, value, out)

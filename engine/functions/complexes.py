@@ -11,9 +11,11 @@ from .registry import public
 
 def _same_floats(name: str, first: Tensor, second: Tensor, what: str) -> None:
     if first._kind.dtype.category != 2 or second._kind.dtype.category != 2:
-        raise DTypeError(f"Expected both inputs to be {what} tensors but got {first._kind.dtype.scalar} and {second._kind.dtype.scalar}")
+        raise DTypeError(f"Expected both inputs to be {what} tensors but got {first._kind.dtype.scalar} and "
+                         f"{second._kind.dtype.scalar}")
     if first._kind.dtype is not second._kind.dtype:
-        raise DTypeError(f"Expected object of scalar type {first._kind.dtype.scalar} but got scalar type {second._kind.dtype.scalar} "
+        raise DTypeError(f"Expected object of scalar type {first._kind.dtype.scalar} but got scalar type "
+                         f"{second._kind.dtype.scalar} "
                          "for second argument")
     if first._kind.dtype.name == "float16":
         raise DTypeError(f"{name}: a complex number of two float16 has no dtype here; convert the parts to float32 first")

@@ -11,7 +11,7 @@ from ..tensor import Tensor, wrap_dim
 from .reduce import Dims, converted, dims_of, finish, tensor_of
 from .registry import public
 
-# --- variance ---------------------------------------------------------------------------------------------------------------
+# --- variance ---------------------------------------------------------------------------------------------------------
 
 
 def _variance(name: str, input: Tensor, dim, unbiased, keepdim: bool, correction):
@@ -24,29 +24,29 @@ def _variance(name: str, input: Tensor, dim, unbiased, keepdim: bool, correction
     if correction is None:
         correction = 1 if unbiased is None or unbiased else 0
     if input._kind.dtype.category < 2:
-        raise DTypeError(f"{name.replace('_', ' and ') if 'mean' in name else 'std and var'} only support floating point and complex "
-                         "dtypes")
+        words = "std and var" if name in ("std", "var") else name
+        raise DTypeError(f"{words} only support floating point and complex dtypes")
     dims = dims_of(dim, input._array.ndim)
     count = 1
     for d, n in enumerate(input._array.shape):
         if dims is None or d in dims:
             count *= n
     if count - correction <= 0:
-        warnings.warn(f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor (input "
-                      "numel divided by output numel).", UserWarning, stacklevel=3)
+        warnings.warn(f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor "
+                      "(input numel divided by output numel).", UserWarning, stacklevel=3)
     return BOOK[name](input, dims=dims, keepdim=bool(keepdim), correction=correction)
 
 
 @public()
-def var(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None,
-        out: Tensor | None = None, axis: Dims = None) -> Tensor:
+def var(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: float | None = None, out: Tensor | None = None, axis: Dims = None) -> Tensor:
     """Variance over `dim` (None: all), with count - correction in the denominator (correction 1 unless given)."""
     return finish(_variance("var", input, dim if axis is None else axis, unbiased, keepdim, correction), out)
 
 
 @public()
-def std(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None,
-        out: Tensor | None = None, axis: Dims = None) -> Tensor:
+def std(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: float | None = None, out: Tensor | None = None, axis: Dims = None) -> Tensor:
     """Standard deviation over `dim` (None: all), with count - correction in the denominator (correction 1 unless given)."""
     return finish(_variance("std", input, dim if axis is None else axis, unbiased, keepdim, correction), out)
 
@@ -65,7 +65,7 @@ def std_mean(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keep
     return _variance("std_mean", input, dim if axis is None else axis, unbiased, keepdim, correction)
 
 
-# --- norms ------------------------------------------------------------------------------------------------------------------
+# --- norms ------------------------------------------------------------------------------------------------------------
 
 def vector_norm(input: Tensor, ord: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype=None,
                 out: Tensor | None = None) -> Tensor:
@@ -84,15 +84,15 @@ def vector_norm(input: Tensor, ord: float = 2, dim: Dims = None, keepdim: bool =
     if p < 0 or p == float("inf"):
         shape = input._array.shape
         if not input._array.size and (dims is None or not all(shape[d] for d in dims)):
-            raise RuntimeError(f"linalg.vector_norm cannot compute the {p:g} norm on an empty tensor because the operation does not "
-                               "have an identity")
+            raise RuntimeError(f"linalg.vector_norm cannot compute the {p:g} norm on an empty tensor because the operation "
+                               "does not have an identity")
     return finish(BOOK["vector_norm"](input, p=p, dims=dims, keepdim=bool(keepdim)), out)
 
 
 @public()
 def norm(input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, dtype=None,
          out: Tensor | None = None) -> Tensor:
-    """The p-norm over `dim` (None: all): "fro" and 2 the Euclidean one, inf, -inf, 0 and any other number, or "nuc" of matrices."""
+    """The p-norm over `dim` (None: all): "fro" and 2 the Euclidean one, inf, -inf, 0, any other number, or "nuc"."""
     if p == "nuc":
         from ..linalg import matrix_norm
         input = tensor_of("norm", input)
@@ -120,7 +120,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float, *, out: Tensor | N
     return finish(BOOK["mul"](input, scale), out)
 
 
-# --- log of sums of exponentials ----------------------------------------------------------------------------------------------
+# --- log of sums of exponentials --------------------------------------------------------------------------------------
 
 @public()
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False, *, out: Tensor | None = None) -> Tensor:
@@ -134,7 +134,7 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False, *, out: Tensor | 
     return finish(BOOK["logsumexp"](input, dims=dims, keepdim=bool(keepdim)), out)
 
 
-# --- covariance -----------------------------------------------------------------------------------------------------------------
+# --- covariance -------------------------------------------------------------------------------------------------------
 
 @public()
 def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None) -> Tensor:
@@ -144,7 +144,8 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, a
     """
     input = tensor_of("cov", input)
     if input._array.ndim > 2:
-        raise ShapeError(f"cov(): expected input to have two or fewer dimensions but got an input with {input._array.ndim} dimensions")
+        raise ShapeError("cov(): expected input to have two or fewer dimensions but got an input with "
+                         f"{input._array.ndim} dimensions")
     if input.dtype is dtypes.bool_:
         raise DTypeError("cov(): bool dtype is not supported for input")
     x = input if input._kind.dtype.category >= 2 else converted(input, dtypes.get_default_dtype())
@@ -178,7 +179,8 @@ def _weights(fweights: Tensor | None, aweights: Tensor | None, columns: int) -> 
         if w is None:
             continue
         if w._array.ndim > 1:
-            raise ShapeError(f"cov(): expected {name} to have one or fewer dimensions but got {name} with {w._array.ndim} dimensions")
+            raise ShapeError(f"cov(): expected {name} to have one or fewer dimensions but got {name} with "
+                             f"{w._array.ndim} dimensions")
         if (name == "fweights") != (w._kind.dtype.category == 1):
             kind = "integral" if name == "fweights" else "floating point"
             raise DTypeError(f"cov(): expected {name} to have {kind} dtype but got {name} with {w._kind.dtype.scalar} dtype")
@@ -197,8 +199,8 @@ def corrcoef(input: Tensor) -> Tensor:
     """Correlation coefficients of variables (rows) over observations (columns)."""
     input = tensor_of("corrcoef", input)
     if input._array.ndim > 2:
-        raise ShapeError(f"corrcoef(): expected input to have two or fewer dimensions but got an input with {input._array.ndim} "
-                         "dimensions")
+        raise ShapeError("corrcoef(): expected input to have two or fewer dimensions but got an input with "
+                         f"{input._array.ndim} dimensions")
     c = cov(input)
     if not c._array.ndim:
         return c / c

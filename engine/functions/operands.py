@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from kernels.book import BOOK
 
 from .. import dispatch, dtypes
@@ -41,7 +43,7 @@ def need_tensor(function: str, argument: str, position: int, value) -> None:
 
 def is_number(value) -> bool:
     """Whether a value is a number of Python's or NumPy's."""
-    return isinstance(value, NUMBERS) or (hasattr(value, "dtype") and not isinstance(value, Tensor) and not getattr(value, "ndim", 1))
+    return isinstance(value, (*NUMBERS, np.number, np.bool_))
 
 
 def plain(value):

@@ -47,7 +47,7 @@ def _raise_number(self: Tensor, base) -> Tensor:
     base = plain(base)
     if not isinstance(base, NUMBERS):
         return NotImplemented
-    if base == 2 and dtypes.FLOATING == self._kind.dtype.category and not isinstance(base, complex):
+    if base == 2 and self._kind.dtype.category == dtypes.FLOATING and not isinstance(base, complex):
         return _two(self)
     return _base(base, self)
 
@@ -65,7 +65,8 @@ def pow(input, exponent, *, out: Tensor | None = None) -> Tensor:
     else:
         result = NotImplemented
     if result is NotImplemented:
-        raise TypeError(f"pow() received an invalid combination of arguments - got ({type(input).__name__}, {type(exponent).__name__})")
+        raise TypeError(f"pow() received an invalid combination of arguments - got ({type(input).__name__}, "
+                        f"{type(exponent).__name__})")
     return into(out, result)
 
 

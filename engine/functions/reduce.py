@@ -104,7 +104,7 @@ def reduced(name: str, input: Tensor, dim: Dims, keepdim: bool, dtype=None, out:
     return finish(result if dtype is None else converted(result, dtype), out)
 
 
-# --- the hot path: one small tensor, all of its elements ------------------------------------------------------------------
+# --- the hot path: one small tensor, all of its elements --------------------------------------------------------------
 
 _WHOLE = {"dims": None, "keepdim": False}
 
@@ -166,7 +166,7 @@ _sum, _mean, _prod = whole("sum"), whole("mean"), whole("prod", True)
 _max, _min, _any, _all = whole("max", True), whole("min", True), whole("any"), whole("all")
 
 
-# --- sums and products --------------------------------------------------------------------------------------------------
+# --- sums and products ------------------------------------------------------------------------------------------------
 
 @public()
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, out: Tensor | None = None, axis: Dims = None,
@@ -184,16 +184,15 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, 
          keepdims: bool = False) -> Tensor:
     """Arithmetic mean over `dim` (None: all) of floating point or complex numbers."""
     if dim is None and dtype is None and out is None and axis is None and not keepdim and input.__class__ is Tensor:
-        if input._kind.dtype.category >= 2:
-            result = _mean(input)
-            if result is not None:
-                return result
+        result = _mean(input) if input._kind.dtype.category >= 2 else None
+        if result is not None:
+            return result
     input = tensor_of("mean", input)
     given = input._kind.dtype if dtype is None else dtypes.as_dtype(dtype)
     if given.category < 2:
         word = "Input" if dtype is None else "Optional"
-        raise DTypeError(f"mean(): could not infer output dtype. {word} dtype must be either a floating point or complex dtype. "
-                         f"Got: {given.scalar}")
+        raise DTypeError(f"mean(): could not infer output dtype. {word} dtype must be either a floating point or complex "
+                         f"dtype. Got: {given.scalar}")
     return reduced("mean", input, dim if axis is None else axis, keepdim or keepdims, dtype, out)
 
 
@@ -214,7 +213,7 @@ def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=Non
         raise DTypeError("nanmean(): expected input to have floating point or complex dtype but got "
                          f"{input._kind.dtype.scalar}")
     total = nansum(input, dim, keepdim, dtype=dtype)
-    count = reduced("sum", BOOK["not_nan"](input.detach()), dim, keepdim, dtypes.float64 if input.dtype is dtypes.float64 else None)
+    count = reduced("sum", BOOK["not_nan"](input.detach()), dim, keepdim)
     return finish(BOOK["div"](total, converted(count, total.dtype)), out)
 
 
@@ -237,10 +236,11 @@ def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
     return reduced("count_nonzero", input, dim, False)
 
 
-# --- truth --------------------------------------------------------------------------------------------------------------
+# --- truth ------------------------------------------------------------------------------------------------------------
 
 def _truth_of(name: str, hot: Callable) -> Callable:
-    def function(input: Tensor, dim: Dims = None, keepdim: bool = False, *, out: Tensor | None = None, axis: Dims = None) -> Tensor:
+    def function(input: Tensor, dim: Dims = None, keepdim: bool = False, *, out: Tensor | None = None,
+                 axis: Dims = None) -> Tensor:
         if dim is None and out is None and axis is None and not keepdim and input.__class__ is Tensor:
             result = hot(input)
             if result is not None:
@@ -256,7 +256,7 @@ any = _truth_of("any", _any)
 all = _truth_of("all", _all)
 
 
-# --- extreme values -------------------------------------------------------------------------------------------------------
+# --- extreme values ---------------------------------------------------------------------------------------------------
 
 _RESULT = {word: named(word, "values indices") for word in ("max", "min")}
 _AMINMAX = named("aminmax", "min max")
@@ -265,8 +265,8 @@ _AMINMAX = named("aminmax", "min max")
 def _extreme_of(name: str, hot: Callable, other_name: str) -> Callable:
     make = _RESULT[name]
 
-    def function(input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, *, other: Tensor | None = None, out=None,
-                 axis: int | None = None):
+    def function(input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, *, other: Tensor | None = None,
+                 out=None, axis: int | None = None):
         if dim is None and out is None and other is None and axis is None and input.__class__ is Tensor and input._array.size:
             result = hot(input)
             if result is not None:
@@ -288,8 +288,8 @@ def _extreme_of(name: str, hot: Callable, other_name: str) -> Callable:
         needs_elements(name, input, dims)
         return finish_all(make, BOOK[f"{name}_dim"](input, dims=dims, keepdim=keepdim), out)
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = (f"The {name}imum of all elements; with `dim`, (values, indices) along it, the first where several are equal; "
-                        f"with a tensor, `{other_name}`. NaN wins. Errors: RuntimeError and IndexError over no elements.")
+    function.__doc__ = (f"The {name}imum of all elements; with `dim`, (values, indices) along it, the first where several "
+                        f"are equal; with a tensor, `{other_name}`. NaN wins. Errors: RuntimeError and IndexError over no elements.")
     return public()(function)
 
 
@@ -298,7 +298,8 @@ min = _extreme_of("min", _min, "minimum")
 
 
 def _amax(name: str) -> Callable:
-    def function(input: Tensor, dim: Dims = (), keepdim: bool = False, *, out: Tensor | None = None, axis: Dims = None) -> Tensor:
+    def function(input: Tensor, dim: Dims = (), keepdim: bool = False, *, out: Tensor | None = None,
+                 axis: Dims = None) -> Tensor:
         input = tensor_of(name, input)
         if input._kind.dtype.is_complex:
             word = "max_values_cpu" if name == "amax" else "min_values_cpu"
@@ -333,7 +334,8 @@ def _argmax(name: str) -> Callable:
             needs_elements(name, input, dims)
         return finish(BOOK[name](input, dims=dims, keepdim=keepdim), out)
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"Where the {name[3:]}imum along `dim` (None: of the flattened input) is first attained, as int64. NaN wins."
+    function.__doc__ = (f"Where the {name[3:]}imum along `dim` (None: of the flattened input) is first attained, as int64. "
+                        "NaN wins.")
     return public()(function)
 
 

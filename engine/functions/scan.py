@@ -67,7 +67,7 @@ def cummin(input: Tensor, dim: int, *, out=None):
     return _cumulative("cummin", _CUMMIN, input, dim, out)
 
 
-# --- differences ------------------------------------------------------------------------------------------------------------
+# --- differences ------------------------------------------------------------------------------------------------------
 
 def _part(x: Tensor, dim: int, start: int, stop: int) -> Tensor:
     return x.narrow(dim, start, stop - start)
@@ -123,8 +123,7 @@ def _spacing(name: str, y: Tensor, x, dx, dim: int):
 def _midpoints(name: str, y: Tensor, x, dx, dim: int) -> tuple[Tensor, Tensor | float, int]:
     y = tensor_of(name, y)
     if not y._array.ndim:
-        raise IndexError(f"Dimension out of range (expected to be in range of [-1, 0], but got {dim})" if dim not in (-1, 0) else
-                         f"{name}(): input must have at least one dimension")
+        raise IndexError(f"{name}(): Dimension specified as {dim} but tensor has no dimensions")
     if y.dtype is dtypes.bool_:
         raise RuntimeError(f"{name}: received a bool input for y, but bool is not supported")
     d = wrap_dim(dim, y._array.ndim)
@@ -150,7 +149,7 @@ def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None
     return cumsum(pairs * (width / 2), d)
 
 
-# --- numerical gradient -------------------------------------------------------------------------------------------------------
+# --- numerical gradient -----------------------------------------------------------------------------------------------
 
 @public(method=False)
 def gradient(input: Tensor, *, spacing=1, dim: int | Sequence[int] | None = None, edge_order: int = 1) -> tuple[Tensor, ...]:
@@ -167,8 +166,8 @@ def gradient(input: Tensor, *, spacing=1, dim: int | Sequence[int] | None = None
     if dim is None:
         several = isinstance(spacing, (list, tuple)) and len(spacing) != ndim
         if several:
-            raise RuntimeError(f"torch.gradient expected spacing to be unspecified, a scalar or a list of length {ndim}, but got a list "
-                               f"of length {len(spacing)}")
+            raise RuntimeError(f"torch.gradient expected spacing to be unspecified, a scalar or a list of length {ndim}, "
+                               f"but got a list of length {len(spacing)}")
         dims = tuple(range(ndim))
     else:
         dims = tuple(wrap_dim(d, ndim) for d in ((dim,) if hasattr(dim, "__index__") else dim))
@@ -176,8 +175,8 @@ def gradient(input: Tensor, *, spacing=1, dim: int | Sequence[int] | None = None
             raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
     if isinstance(spacing, (list, tuple)):
         if len(spacing) != len(dims):
-            raise RuntimeError(f"torch.gradient expected spacing to be unspecified, a scalar or a list of length {len(dims)}, but got a "
-                               f"list of length {len(spacing)}")
+            raise RuntimeError("torch.gradient expected spacing to be unspecified, a scalar or a list of length "
+                               f"{len(dims)}, but got a list of length {len(spacing)}")
         steps = list(spacing)
     else:
         steps = [spacing] * len(dims)
@@ -197,11 +196,12 @@ def _gradient_along(x: Tensor, h, d: int, edge_order: int, cat) -> Tensor:
 
     if isinstance(h, Tensor) and h._array.ndim:
         if h._array.ndim != 1 or h._array.shape[0] != size:
-            raise RuntimeError("torch.gradient expected each element of `coordinates` to have one value for each sample point, but got "
-                               f"{list(h.shape)} for size {size}")
+            raise RuntimeError("torch.gradient expected each element of `coordinates` to have one value for each sample "
+                               f"point, but got {list(h.shape)} for size {size}")
         widths = diff(h).reshape(*[-1 if k == d else 1 for k in range(x._array.ndim)])
         low, high = _part(widths, d, 0, size - 2), _part(widths, d, 1, size - 1)
-        inner = (-high / (low * (low + high)) * _part(x, d, 0, size - 2) + (high - low) / (low * high) * _part(x, d, 1, size - 1)
+        inner = (-high / (low * (low + high)) * _part(x, d, 0, size - 2)
+                 + (high - low) / (low * high) * _part(x, d, 1, size - 1)
                  + low / (high * (low + high)) * _part(x, d, 2, size))
         first, last = _part(widths, d, 0, 1), _part(widths, d, size - 2, size - 1)
     else:

@@ -295,7 +295,8 @@ def _scatter_reduce(self, dim, index, src, reduce, include_self, in_place):
     if reduce not in REDUCTIONS:
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
     src = tensor_argument(src, "scatter_reduce", "src")
-    return scatter_along(self, "scatter", dim, index, src, "scatter_reduce", reduce, in_place, reduce=reduce, include_self=bool(include_self))
+    return scatter_along(self, "scatter", dim, index, src, "scatter_reduce", reduce, in_place, reduce=reduce,
+                         include_self=bool(include_self))
 
 
 @public()

@@ -10,7 +10,6 @@ from ..tensor import KIND, Tensor, bump
 from .operands import caller, in_place, into, must_fit, need_tensor, plain, unary
 from .registry import public
 
-
 # --- where and masked_fill --------------------------------------------------------------------------------------------
 
 _where = caller("where").several()
@@ -31,7 +30,8 @@ def where(condition: Tensor, input=None, other=None, *, out: Tensor | None = Non
     dtype = condition._kind.dtype
     if dtype is dtypes.uint8:
         import warnings
-        warnings.warn("where received a uint8 condition tensor. This behavior is deprecated and will be removed in a future version "
+        warnings.warn("where received a uint8 condition tensor. This behavior is deprecated and will be removed in a future "
+                      "version "
                       "of PyTorch. Use a boolean condition instead.", UserWarning, stacklevel=2)
     elif dtype is not dtypes.bool_:
         raise DTypeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {dtype.scalar}")
@@ -86,7 +86,8 @@ def masked_fill_(self: Tensor, mask: Tensor, value) -> Tensor:
     try:
         BOOK["where"].apply.loops[self._kind][0](mask._array, filling._array, array, array)
     except ValueError:
-        if mask._array.ndim > array.ndim or any(m != n for m, n in zip(mask._array.shape[::-1], array.shape[::-1], strict=False) if m != 1):
+        if mask._array.ndim > array.ndim or any(m != n for m,
+                                                n in zip(mask._array.shape[::-1], array.shape[::-1], strict=False) if m != 1):
             raise ShapeError(f"output with shape {list(array.shape)} doesn't match the broadcast shape of the mask "
                              f"{list(mask.shape)}") from None
         raise

@@ -24,7 +24,7 @@ def _sorted(input: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
-# --- median -----------------------------------------------------------------------------------------------------------------
+# --- median -----------------------------------------------------------------------------------------------------------
 
 def _median(name: str, input: Tensor, dim, keepdim: bool, out):
     input = tensor_of(name, input)
@@ -52,7 +52,10 @@ def _median(name: str, input: Tensor, dim, keepdim: bool, out):
 
 
 def _middle(x: Tensor, dim: int, skips_nan: bool) -> Tensor:
-    """Where the lower median along a dimension is; the first NaN where there is one, unless NaN are skipped. Sorting puts NaN last."""
+    """Where the lower median along a dimension is; the first NaN where there is one, unless NaN are skipped.
+
+    Sorting puts NaN last and keeps equal elements in order.
+    """
     _, order = _sorted(x, dim)
     last = x._array.shape[dim] - 1
     middle = order.select(dim, last // 2)
@@ -81,7 +84,7 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False, *, o
     return _median("nanmedian", input, dim, keepdim, out)
 
 
-# --- quantiles ----------------------------------------------------------------------------------------------------------------
+# --- quantiles --------------------------------------------------------------------------------------------------------
 
 _INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 
@@ -93,7 +96,8 @@ def _quantile(name: str, input: Tensor, q, dim, keepdim: bool, interpolation: st
     if not input._array.size:
         raise RuntimeError(f"{name}() input tensor must be non-empty")
     if interpolation not in _INTERPOLATIONS:
-        raise RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}")
+        raise RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
+                           f"{interpolation}")
     if not isinstance(q, Tensor):
         if not 0 <= q <= 1:
             raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q:g}")
@@ -149,18 +153,21 @@ def _interpolate(x: Tensor, values: Tensor, q: Tensor, interpolation: str, skips
 @public()
 def quantile(input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear",
              out: Tensor | None = None) -> Tensor:
-    """The q-th quantiles along `dim` (None: of all elements), float32 or float64; a 1-d `q` gives a new first dimension. NaN wins."""
+    """The q-th quantiles along `dim` (None: of all elements), float32 or float64. NaN wins.
+
+    A 1-d `q` gives a new first dimension. Errors: RuntimeError for other dtypes, no elements, or q outside 0 to 1.
+    """
     return _quantile("quantile", input, q, dim, keepdim, interpolation, out, False)
 
 
 @public()
-def nanquantile(input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear",
-                out: Tensor | None = None) -> Tensor:
+def nanquantile(input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *,
+                interpolation: str = "linear", out: Tensor | None = None) -> Tensor:
     """As `quantile`, over the elements that are not NaN."""
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, out, True)
 
 
-# --- mode -----------------------------------------------------------------------------------------------------------------------
+# --- mode -------------------------------------------------------------------------------------------------------------
 
 @public()
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out=None):
@@ -182,7 +189,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out=None):
     return finish_all(_RESULTS["mode"], (result, index), out)
 
 
-# --- counting ---------------------------------------------------------------------------------------------------------------------
+# --- counting ---------------------------------------------------------------------------------------------------------
 
 @public()
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:

@@ -132,9 +132,10 @@ def jit_scalar(function, literal_type, jitted: dict, fastmath=()):
     function = getattr(function, "scalar", function)
     tree = ast.parse(textwrap.dedent(_source(function)))
     definition = _definition(tree, function)
+    definition.decorator_list = []
+    _check_unchanged(function, definition)
     if literal_type is not None:
         definition = _WeakLiterals().visit(definition)
-    definition.decorator_list = []
     definition.returns = None
     for argument in definition.args.args:
         argument.annotation = None
@@ -150,6 +151,20 @@ def jit_scalar(function, literal_type, jitted: dict, fastmath=()):
     options = {"fastmath": set(fastmath)} if fastmath else {}
     jitted[key] = njit(error_model="numpy", forceinline=True, **options)(space[definition.name])
     return jitted[key]
+
+
+def _check_unchanged(function, definition) -> None:
+    """Refuse source that was edited after the function was imported: the store would keep it under the old code's key."""
+    if function.__code__.co_freevars:       # a closure's bytecode reads its cells, the bare definition's its globals
+        return
+    # bytecode of `module.name(...)` differs where the compiler sees that `module` was imported
+    imports = [ast.Import([ast.alias(name)]) for name in sorted(_used(definition))
+               if isinstance(function.__globals__.get(name), python_types.ModuleType)]
+    module = compile(ast.fix_missing_locations(ast.Module([*imports, definition], [])), "<source>", "exec")
+    code = next(c for c in module.co_consts if isinstance(c, python_types.CodeType))
+    if code.co_code != function.__code__.co_code:
+        raise CompileError(f"{function.__module__}.{function.__qualname__}: its source file was edited after it was imported; "
+                           "start Python again")
 
 
 def _source(function) -> str:

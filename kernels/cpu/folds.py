@@ -1,14 +1,15 @@
 """Folds (reductions): source text of their kernels, and which of them runs for which shape and layout.
 
-A record (kernels.book.Fold) has up to three kernels in a dtype, compiled when first needed: "small" walks one result's elements one by
-one, "along" and "across" go through lanes, a block of running states in vector registers. "along": the lanes are neighbouring elements of
-one result; "across": neighbouring results. Every BLOCK rounds the lanes go into totals of a wider dtype, so a sum of float32 has the error of
-blocks of 32, at the speed of float32. The order of operations depends on shapes and strides only, never on threads.
-Scans are in kernels.cpu.scans; the records themselves in kernels.ops.
+A record (kernels.book.Fold) has up to three kernels in a dtype, compiled when first needed: "small" walks the elements of a
+result one by one; "along" and "across" go through lanes, a block of running states in vector registers, which are neighbouring
+elements of one result ("along") or neighbouring results ("across"). Every BLOCK rounds the lanes go into totals of a wider
+dtype: the error of blocks of 32, at the speed of float32. The order of operations depends on shapes and strides only, never
+on threads. Scans are in kernels.cpu.scans; the records themselves in kernels.ops.
 """
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -56,7 +57,8 @@ def write(base: str, types: tuple[str, ...], slot: str, value: str) -> list[str]
     """Statements that put the state named `value` into a block."""
     if len(types) == 1:
         return [stored(types[0], *memory(base, types, slot)[0], value)]
-    return [stored(d, *place, f"{value}[{k}]") for k, (d, place) in enumerate(zip(types, memory(base, types, slot), strict=True))]
+    places = zip(types, memory(base, types, slot), strict=True)
+    return [stored(d, *place, f"{value}[{k}]") for k, (d, place) in enumerate(places)]
 
 
 def neutral(op: Fold, dtype: str, types: tuple[str, ...]) -> str:
@@ -87,8 +89,9 @@ def functions(op: Fold, dtype: str, wide: tuple[str, ...]) -> dict:
 def fold_program(op: Fold, dtype: str, form: str = "small") -> Program:
     """The kernel of a fold in `dtype`.
 
-    form "small", "along": (r) elements -> one result; "across": (r,b) elements -> b results; with "_part" appended, wide states
-    come out, one array per component, instead of results; "merge": wide states (r) and how many elements they stand for -> results.
+    form "small", "along": (r) elements -> one result; "across": (r,b) elements -> b results; with "_part" appended, wide
+    states come out, one array per component, instead of results; "merge": wide states (r) and how many elements they stand
+    for -> results.
     """
     if form == "merge":
         return _merge_program(op, dtype)
@@ -98,8 +101,8 @@ def fold_program(op: Fold, dtype: str, form: str = "small") -> Program:
     across = layout == "across"
     nin = 1 + op.extra
     core = nin + len(outputs)               # where the steps of core dimensions begin: x's, then extras', then results'
-    c = ["def kernel(args, dimensions, steps, data):", f"    n, r{', b' if across else ''} = {', '.join(f'dimensions[{k}]' for k in range(3 if across else 2))}",
-         "    source, along = args[0], steps[%d]" % core]
+    sizes = "n, r, b = dimensions[0], dimensions[1], dimensions[2]" if across else "n, r = dimensions[0], dimensions[1]"
+    c = ["def kernel(args, dimensions, steps, data):", f"    {sizes}", f"    source, along = args[0], steps[{core}]"]
     if across:
         c += [f"    beside = steps[{core + 1}]", *(f"    beside_e{k} = steps[{core + 2 + k}]" for k in range(op.extra)),
               *(f"    beside_q{k} = steps[{core + 2 + op.extra + k}]" for k in range(len(outputs)))]
@@ -164,7 +167,8 @@ def _block(op: Fold, dtype: str, element: str, position: str, extras: list[str])
                           f"kept = {convert(state, 'merged')}", *write("lanes", state, "lane", "kept")]),
             f"for lane in range({LANES}):",
             *indented(1, [f"part = {read('lanes', state, 'lane')}", f"widened = {convert(wide, 'part')}",
-                          f"joined = combine({read('totals', wide, 'lane')}, widened)", f"kept_total = {convert(wide, 'joined')}",
+                          f"joined = combine({read('totals', wide, 'lane')}, widened)",
+                          f"kept_total = {convert(wide, 'joined')}",
                           *write("totals", wide, "lane", "kept_total")])]
 
 
@@ -173,7 +177,8 @@ def _along(op: Fold, dtype: str, finish: list[str]) -> list[str]:
     size = ITEMSIZE[dtype]
     extras = [f"extra{k}" for k in range(op.extra)]
     code = [f"begin_total = {neutral(op, dtype, wide)}", f"for lane in range({LANES}):",
-            *indented(1, write("totals", wide, "lane", "begin_total")), f"rounds = r // {LANES}", f"for i in range(0, rounds, {BLOCK}):",
+            *indented(1, write("totals", wide, "lane", "begin_total")), f"rounds = r // {LANES}",
+            f"for i in range(0, rounds, {BLOCK}):",
             *indented(1, [f"count = min(rounds - i, {BLOCK})", f"place, at = source, x + i * {LANES} * along",
                           f"if along != {size}:", f"    for k in range(count * {LANES}):",
                           f"        store_{dtype}(gathered, k * {size}, load_{dtype}(source, at + k * along))",
@@ -183,35 +188,68 @@ def _along(op: Fold, dtype: str, finish: list[str]) -> list[str]:
             # what is left goes to the first totals, one element each; then the totals in halves
             f"rest = rounds * {LANES}", "for lane in range(r - rest):",
             *indented(1, [*_lifted(wide, loaded(dtype, "source", "x + (rest + lane) * along"), "rest + lane", extras, "last"),
-                          f"together = combine({read('totals', wide, 'lane')}, last)", f"kept_last = {convert(wide, 'together')}",
+                          f"together = combine({read('totals', wide, 'lane')}, last)",
+                          f"kept_last = {convert(wide, 'together')}",
                           *write("totals", wide, "lane", "kept_last")])]
-    half = LANES // 2
+    code += _halving(op, wide) if len(wide) > 1 or op.work > 1 else _tree(wide)
+    return [*code, f"total = {read('totals', wide, '0')}", *finish]
+
+
+def _halving(op: Fold, wide: tuple[str, ...]) -> list[str]:
+    """The totals combined in halves into the first; little source for states of several components."""
+    code, half = [], LANES // 2
     while half:
         code += [f"for lane in range({half}):",
                  *indented(1, [f"pair = combine({read('totals', wide, 'lane')}, {read('totals', wide, f'(lane + {half})')})",
                                f"kept_pair = {convert(wide, 'pair')}", *write("totals", wide, "lane", "kept_pair")])]
         half //= 2
-    return [*code, f"total = {read('totals', wide, '0')}", *finish]
+    return code
+
+
+def _tree(wide: tuple[str, ...]) -> list[str]:
+    """The totals combined into the first, eight vectors at a time: fewer trips through memory, which count in short rows."""
+    def join(values: list[str]) -> str:
+        while len(values) > 1:
+            middle = len(values) // 2
+            values = [f"as_{wide[0]}(combine({a}, {b}))" for a, b in zip(values[:middle], values[middle:], strict=True)]
+        return values[0]
+    eighth = LANES // 8
+    return [f"for lane in range({eighth}):",
+            f"    pair = {join([read('totals', wide, f'(lane + {k * eighth})') for k in range(8)])}",
+            *indented(1, write("totals", wide, "lane", "pair")),
+            f"whole = {join([read('totals', wide, str(k)) for k in range(eighth)])}", *write("totals", wide, "0", "whole")]
+
+
+def _zero_of(dtype: str) -> str:
+    """Zero as the type that `store_<dtype>` takes."""
+    return f"as_{'uint8' if dtype == 'bool' else 'uint16' if dtype == 'float16' else dtype}(0)"
 
 
 def _across(op: Fold, dtype: str, finish: list[str]) -> list[str]:
     _, wide = states(op, dtype)
     size = ITEMSIZE[dtype]
     extras = [loaded(dtype, f"spread{k}", f"lane * {size}", how="peek") for k in range(op.extra)]
-    # in the last tile, lanes beyond the last result repeat it
-    return [f"for first in range(0, b, {LANES}):",
-            *indented(1, [f"width = min(b - first, {LANES})", f"start = {neutral(op, dtype, wide)}", f"for lane in range({LANES}):",
-                          *indented(1, write("totals", wide, "lane", "start")),
-                          *(f"    store_{dtype}(spread{k}, lane * {size}, load_{dtype}(args[{1 + k}], e{k} + (first + min(lane, width - 1)) * beside_e{k}))"
-                            for k in range(op.extra)),
-                          f"for i in range(0, r, {BLOCK}):",
-                          *indented(1, [f"count = min(r - i, {BLOCK})", "place, at, row = source, x + i * along + first * beside, along",
-                                        f"if beside != {size} or width < {LANES}:", "    for q in range(count):",
-                                        f"        for lane in range({LANES}):",
-                                        f"            store_{dtype}(gathered, (q * {LANES} + lane) * {size}, load_{dtype}(source, at + q * along + min(lane, width - 1) * beside))",
-                                        f"    place, at, row = gathered, 0, {LANES * size}",
-                                        *_block(op, dtype, loaded(dtype, "place", f"at + q * row + lane * {size}", how="peek"), "i + q", extras)]),
-                          "for lane in range(width):", *indented(1, [f"total = {read('totals', wide, 'lane')}", *finish])])]
+    # the last tile overlaps the one before it, which gives the same results again; where there are fewer results than lanes,
+    # the lanes beyond them work on zeros
+    here = f"(q * {LANES} + lane) * {size}"
+    spread = [f"    store_{dtype}(spread{k}, lane * {size}, load_{dtype}(args[{1 + k}], "
+              f"e{k} + (first + min(lane, width - 1)) * beside_e{k}))" for k in range(op.extra)]
+    gather = [f"if beside != {size} or width < {LANES}:", "    for q in range(count):", "        line = at + q * along",
+              f"        if beside == {size}:", "            for lane in range(width):",
+              f"                store_{dtype}(gathered, {here}, load_{dtype}(source, line + lane * {size}))",
+              "        else:", "            for lane in range(width):",
+              f"                store_{dtype}(gathered, {here}, load_{dtype}(source, line + lane * beside))",
+              f"    place, at, row = gathered, 0, {LANES * size}"]
+    element = loaded(dtype, "place", f"at + q * row + lane * {size}", how="peek")
+    tile = [f"first = max(0, min(tile, b - {LANES}))", f"width = min(b - first, {LANES})", f"if width < {LANES}:",
+            f"    for k in range({BLOCK * LANES}):", f"        store_{dtype}(gathered, k * {size}, {_zero_of(dtype)})",
+            f"start = {neutral(op, dtype, wide)}", f"for lane in range({LANES}):",
+            *indented(1, write("totals", wide, "lane", "start")), *spread,
+            f"for i in range(0, r, {BLOCK}):", f"    count = min(r - i, {BLOCK})",
+            "    place, at, row = source, x + i * along + first * beside, along",
+            *indented(1, gather), *indented(1, _block(op, dtype, element, "i + q", extras)),
+            "for lane in range(width):", *indented(1, [f"total = {read('totals', wide, 'lane')}", *finish])]
+    return [f"for tile in range(0, b, {LANES}):", *indented(1, tile)]
 
 
 def _merge_program(op: Fold, dtype: str) -> Program:
@@ -232,17 +270,19 @@ def _merge_program(op: Fold, dtype: str) -> Program:
          f"            piece = {pieces[0] if len(pieces) == 1 else '(' + ', '.join(pieces) + ')'}",
          "            merged = combine(total, piece)", f"            total = {convert(wide, 'merged')}",
          f"        result = finish(total, load_int64(args[{k_in}], outer * steps[{k_in}]))"]
-    c += ["        " + stored(d, f"args[{k_in + 2 + k}]", f"outer * steps[{k_in + 2 + k}]", f"result[{k}]" if len(outputs) > 1 else "result")
-          for k, d in enumerate(outputs)]
+    for k, d in enumerate(outputs):
+        value = f"result[{k}]" if len(outputs) > 1 else "result"
+        c.append("        " + stored(d, f"args[{k_in + 2 + k}]", f"outer * steps[{k_in + 2 + k}]", value))
     if any(d in FLOATING for d in (*wide, *outputs)):
         c.append("    clear_status()")
-    return Program(f"{op.name}_merge_{dtype}", "\n".join(c) + "\n", functions=functions(op, dtype, wide), inputs=(*wide, "int64", "int64"),
-                   outputs=outputs, signature=",".join(["(r)"] * k_in) + ",(),()->" + ",".join(["()"] * len(outputs)), work=op.work)
+    signature = f"{','.join(['(r)'] * k_in)},(),()->{','.join(['()'] * len(outputs))}"
+    return Program(f"{op.name}_merge_{dtype}", "\n".join(c) + "\n", functions=functions(op, dtype, wide),
+                   inputs=(*wide, "int64", "int64"), outputs=outputs, signature=signature, work=op.work)
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def kernel_of(op: Fold, dtype: np.dtype, form: str) -> np.ufunc:
     """The loaded kernel of a fold in one dtype and form."""
     return make_ufunc(fold_program(op, dtype.name, form))
@@ -356,13 +396,13 @@ def _one(op: Fold, x: np.ndarray, d: int, extra: tuple, part: str = ""):
 
 
 def _several(op: Fold, x: np.ndarray, dims: tuple[int, ...], extra: tuple):
-    """Several dimensions away: as one where they lie one stride apart, else the last of them into wide states, then the rest."""
+    """Several dimensions away: as one where they lie one stride apart, else the last into wide states, then the rest."""
     shape = x.shape
-    if x.flags.c_contiguous and all(b == a + 1 for a, b in zip(dims, dims[1:], strict=False)):
+    if x.flags.c_contiguous and all(b == a + 1 for a, b in itertools.pairwise(dims)):
         joined = math.prod(shape[d] for d in dims)
         y = x.reshape(*shape[:dims[0]], joined, *shape[dims[-1] + 1:])
         return _one(op, y, dims[0], extra)
-    if any(a >= b for a, b in zip(dims, dims[1:], strict=False)):
+    if any(a >= b for a, b in itertools.pairwise(dims)):
         dims = tuple(sorted(dims))
     kept = tuple(d for d in range(x.ndim) if d not in dims)
     count = math.prod(shape[d] for d in dims)
@@ -373,7 +413,8 @@ def _several(op: Fold, x: np.ndarray, dims: tuple[int, ...], extra: tuple):
     y = x.reshape(*shape[:first], math.prod(shape[d] for d in tail), *shape[tail[-1] + 1:]) if len(tail) > 1 else x
     # extras have the shape of the result; the dimensions still to be merged broadcast in them
     still = dims[:len(dims) - len(tail)]
-    wide = tuple(np.broadcast_to(np.expand_dims(e, still), tuple(m for d, m in enumerate(y.shape) if d != first)) for e in extra)
+    rest = tuple(m for d, m in enumerate(y.shape) if d != first)
+    wide = tuple(np.broadcast_to(np.expand_dims(e, still), rest) for e in extra)
     pieces = _one(op, y, first, wide, "_part")
     pieces = pieces if isinstance(pieces, tuple) else (pieces,)
     moved = []

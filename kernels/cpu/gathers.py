@@ -144,15 +144,15 @@ def gather_ufunc(size: int) -> np.ufunc:
 
 
 @functools.cache
-def put_ufunc(dtype: str, how: str) -> np.ufunc:
+def put_ufunc(dtype: str | np.dtype, how: str) -> np.ufunc:
     """out[positions[j], k] takes values[j, k], in the order of j."""
-    return make_ufunc(_updating("put", _PUT, dtype, how, "(m),(m,b),()->(b)"))
+    return make_ufunc(_updating("put", _PUT, np.dtype(dtype).name, how, "(m),(m,b),()->(b)"))
 
 
 @functools.cache
-def scatter_ufunc(dtype: str, how: str) -> np.ufunc:
+def scatter_ufunc(dtype: str | np.dtype, how: str) -> np.ufunc:
     """out[index[j, c], c] takes values[j, c], in the order of j."""
-    return make_ufunc(_updating("scatter", _SCATTER, dtype, how, "(m,b),(m,b),()->(b)"))
+    return make_ufunc(_updating("scatter", _SCATTER, np.dtype(dtype).name, how, "(m,b),(m,b),()->(b)"))
 
 
 # --- indices ----------------------------------------------------------------------------------------------------------
@@ -395,8 +395,9 @@ def put(x: np.ndarray, positions: np.ndarray, values: np.ndarray, first: int, la
     if how == "set":
         dtype, seen, values = MOVED[x.itemsize], _bits(memory), _bits(values)
     else:
-        dtype, seen = x.dtype.name, memory
-    values = np.broadcast_to(values, shape)
+        dtype, seen = x.dtype, memory
+    if values.shape != shape:
+        values = np.broadcast_to(values, shape)
     addresses, _, stride = _addressed(memory, positions, first, last)
     row, apart = _rows(seen, first, last)
     count = positions.size
@@ -444,7 +445,7 @@ def scatter(out: np.ndarray, dim: int, index: np.ndarray, values: np.ndarray, ho
     if np.may_share_memory(index, out):
         index = copies.copy(index)
     memory, values = aligned(out), aligned(values)
-    seen, dtype = (_bits(memory), MOVED[out.itemsize]) if how == "set" else (memory, out.dtype.name)
+    seen, dtype = (_bits(memory), MOVED[out.itemsize]) if how == "set" else (memory, out.dtype)
     values = _bits(values) if how == "set" else values
     cut = tuple(slice(0, n) for n in index.shape)
     if index.ndim:

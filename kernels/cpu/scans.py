@@ -1,8 +1,8 @@
 """Scans (running folds): source text of their kernels, and which of them runs for which shape and layout.
 
-A scan writes the finished state after each element. It uses a fold's lift, combine and finish (kernels.book.Fold) and runs in its wide
-dtypes. "along": one result after the other, four at a time so that their chains of dependent operations overlap; "across": LANES neighbouring
-results at once. Called by the records of `kernels.ops.scans`.
+A scan writes the finished state after each element. It uses a fold's lift, combine and finish (kernels.book.Fold) and runs
+in its wide dtypes. "along": one result after the other, four at a time so that their chains of dependent operations overlap;
+"across": LANES neighbouring results at once. Called by the records of `kernels.ops.scans`.
 """
 from __future__ import annotations
 
@@ -28,20 +28,25 @@ def scan_program(op: Fold, dtype: str, form: str) -> Program:
     core = 1 + len(outputs)
     c = ["def kernel(args, dimensions, steps, data):"]
     if across:
-        c += [f"    totals = stack({LANES * sum(ITEMSIZE[d] for d in wide)})", "    n, r, b = dimensions[0], dimensions[1], dimensions[2]",
-              "    for outer in range(n):", f"        for first in range(0, b, {LANES}):", f"            width = min(b - first, {LANES})",
+        c += [f"    totals = stack({LANES * sum(ITEMSIZE[d] for d in wide)})",
+              "    n, r, b = dimensions[0], dimensions[1], dimensions[2]", "    for outer in range(n):",
+              f"        for first in range(0, b, {LANES}):", f"            width = min(b - first, {LANES})",
               f"            start = {neutral(op, dtype, wide)}", f"            for lane in range({LANES}):",
               *indented(4, write("totals", wide, "lane", "start"))]
         sizes = [ITEMSIZE[d] for d in (dtype, *outputs)]
         beside = [f"steps[{core + 2 * k + 1}]" for k in range(1 + len(outputs))]
+        total = read("totals", wide, "lane")
+        one = [f"at{k} + lane * {s}" for k, s in enumerate(sizes)]
+        strided = [f"at{k} + lane * {s}" for k, s in enumerate(beside)]
         dense = " and ".join(f"{step} == {size}" for step, size in zip(beside, sizes, strict=True))
         c += [f"            dense = width == {LANES} and {dense}", "            for i in range(r):",
-              *(f"                at{k} = outer * steps[{k}] + i * steps[{core + 2 * k}] + first * {beside[k]}" for k in range(1 + len(outputs))),
+              *(f"                at{k} = outer * steps[{k}] + i * steps[{core + 2 * k}] + first * {beside[k]}"
+                for k in range(1 + len(outputs))),
               "                if dense:", f"                    for lane in range({LANES}):",
-              *indented(6, _element(op, dtype, wide, outputs, read("totals", wide, "lane"), [f"at{k} + lane * {s}" for k, s in enumerate(sizes)])),
+              *indented(6, _element(op, dtype, wide, outputs, total, one)),
               *indented(6, write("totals", wide, "lane", "total")),
               "                else:", "                    for lane in range(width):",
-              *indented(6, _element(op, dtype, wide, outputs, read("totals", wide, "lane"), [f"at{k} + lane * {s}" for k, s in enumerate(beside)])),
+              *indented(6, _element(op, dtype, wide, outputs, total, strided)),
               *indented(6, write("totals", wide, "lane", "total"))]
     else:
         c += ["    n, r = dimensions[0], dimensions[1]", f"    groups = n // {TOGETHER} * {TOGETHER}"]
@@ -62,12 +67,13 @@ def scan_program(op: Fold, dtype: str, form: str) -> Program:
 def _element(op: Fold, dtype: str, wide, outputs, total: str, places: list[str], name: str = "") -> list[str]:
     """Statements for one element: the total with it, finished and stored."""
     lines = [f"element = lift({loaded(dtype, 'args[0]', places[0])}, i)", f"lifted = {convert(wide, 'element')}",
-             f"merged = combine({total}, lifted)", f"total{name} = {convert(wide, 'merged')}", f"result = finish(total{name}, r)"]
+             f"merged = combine({total}, lifted)", f"total{name} = {convert(wide, 'merged')}",
+             f"result = finish(total{name}, r)"]
     return lines + [stored(d, f"args[{1 + k}]", places[1 + k], f"result[{k}]" if len(outputs) > 1 else "result")
                     for k, d in enumerate(outputs)]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _kernel(op: Fold, dtype: np.dtype, form: str) -> np.ufunc:
     return make_ufunc(scan_program(op, dtype.name, form))
 

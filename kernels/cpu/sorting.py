@@ -16,6 +16,7 @@ from . import buffers, pool
 from .native import Program, make_ufunc
 
 NARROW = ("bool", "uint8", "int8", "int16", "int32", "uint16", "uint32", "float16", "float32")
+INT64 = np.dtype(np.int64)
 SHORT = 48          # length up to which insertion is faster than counting digits
 
 _KEY = """
@@ -222,14 +223,16 @@ def _of_width(name: str, source: str, bits: str, inputs, outputs, signature: str
 
 
 @functools.cache
-def key_ufunc(dtype: str) -> np.ufunc:
-    """Keys of a dtype's elements."""
-    return make_ufunc(key_program(dtype))
+def key_plan(dtype: np.dtype) -> tuple[np.ufunc, np.dtype, np.ndarray, np.ndarray]:
+    """How to make keys of a dtype: kernel, dtype of the keys, bits to flip for ascending and for descending order."""
+    bits = np.dtype(np.uint32 if dtype.name in NARROW else np.uint64)
+    return make_ufunc(key_program(dtype.name)), bits, np.zeros((), bits), np.array(np.iinfo(bits).max, bits)
 
 
 @functools.cache
-def key_kernel(name: str, bits: str) -> np.ufunc:
-    """The kernels over keys: sort, select, search, member, runs."""
+def key_kernel(name: str, dtype: np.dtype) -> np.ufunc:
+    """The kernels over keys of a dtype: sort, select, search, member, runs."""
+    bits = dtype.name
     source, inputs, outputs, signature = {
         "sort": (_SORT, (bits,), (bits, "int64", bits, "int64"), "(n)->(n),(n),(n),(n)"),
         "select": (_SELECT, (bits,), (bits, "int64"), "(n)->(k),(k)"),
@@ -242,14 +245,12 @@ def key_kernel(name: str, bits: str) -> np.ufunc:
 
 def keys_of(x: np.ndarray, descending: bool = False) -> np.ndarray:
     """Unsigned keys in the order of the elements (reversed where `descending`), contiguous, of the array's shape."""
-    name = x.dtype.name
-    bits = np.dtype(np.uint32 if name in NARROW else np.uint64)
-    flip = np.array(np.iinfo(bits).max if descending else 0, bits)
+    ufunc, bits, ascending, flipped = key_plan(x.dtype)
     if x.dtype.kind == "f":
         x = x.view(f"u{x.dtype.itemsize}")
     if x.size >= pool.GRAIN:
         pool.ensure()
-    return key_ufunc(name)(x, flip, buffers.empty(x.shape, bits))
+    return ufunc(x, flipped if descending else ascending, buffers.empty(x.shape, bits))
 
 
 def sort_rows(keys: np.ndarray) -> np.ndarray:
@@ -258,8 +259,8 @@ def sort_rows(keys: np.ndarray) -> np.ndarray:
         return np.empty(keys.shape, np.int64)
     if keys.size >= pool.GRAIN:
         pool.ensure()
-    outs = [buffers.empty(keys.shape, d) for d in (keys.dtype, np.dtype(np.int64)) * 2]
-    return key_kernel("sort", keys.dtype.name)(keys, *outs)[1]
+    outs = [buffers.empty(keys.shape, d) for d in (keys.dtype, INT64, keys.dtype, INT64)]
+    return key_kernel("sort", keys.dtype)(keys, *outs)[1]
 
 
 def select_rows(keys: np.ndarray, k: int) -> np.ndarray:
@@ -269,7 +270,7 @@ def select_rows(keys: np.ndarray, k: int) -> np.ndarray:
         pool.ensure()
     best, index = np.empty(shape, keys.dtype), np.empty(shape, np.int64)
     if index.size:
-        key_kernel("select", keys.dtype.name)(keys, best, index)
+        key_kernel("select", keys.dtype)(keys, best, index)
     return index
 
 
@@ -277,16 +278,16 @@ def search(keys: np.ndarray, values: np.ndarray, right: bool) -> np.ndarray:
     """Positions (..., m) at which values (..., m) would enter sorted rows of keys (..., n)."""
     if values.size >= pool.GRAIN:
         pool.ensure()
-    return key_kernel("search", keys.dtype.name)(keys, values, int(right))
+    return key_kernel("search", keys.dtype)(keys, values, int(right))
 
 
 def member(keys: np.ndarray, values: np.ndarray, wanted: bool) -> np.ndarray:
     """Whether each value is among the sorted keys (n), or is not."""
     if values.size >= pool.GRAIN:
         pool.ensure()
-    return key_kernel("member", keys.dtype.name)(keys, values, int(wanted))
+    return key_kernel("member", keys.dtype)(keys, values, int(wanted))
 
 
 def runs(keys: np.ndarray, order: np.ndarray, apart: bool) -> np.ndarray:
     """Rows of keys (m, d), read in an order (m): number of the run of equal rows for each; `apart`: NaN equals nothing."""
-    return key_kernel("runs", keys.dtype.name)(keys, order, int(apart))
+    return key_kernel("runs", keys.dtype)(keys, order, int(apart))

@@ -11,9 +11,11 @@ from ..book import ALL, BOOK, COMPLEX, FLOATS, NUMBERS, REALS, TO_REAL, pointwis
 
 _TWO_BOOLS = ("Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator "
               "instead.")
-_ONE_BOOL = ("Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the `~` "
+_ONE_BOOL = ("Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use "
+             "the `~` "
              "or `logical_not()` operator instead.")
-_NEGATED_BOOL = ("Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` "
+_NEGATED_BOOL = ("Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use "
+                 "the `~` "
                  "or `logical_not()` operator instead.")
 
 
@@ -29,14 +31,16 @@ def no_bool(operands) -> None:
         raise RuntimeError(_TWO_BOOLS if all(bools) else _ONE_BOOL)
 
 
-@pointwise(partials=lambda x, y, out: (1, 1), dtypes=ALL, like=np.add, python=("__add__", "__radd__"), inplace=True,
+@pointwise(cancels=True, partials=lambda x, y, out: (1, 1), dtypes=ALL, like=np.add, python=("__add__", "__radd__"),
+           inplace=True,
            source="C99 6.5.6")
 def add(x, y):
     """Sum of two tensors."""
     return x + y
 
 
-@pointwise(partials=lambda x, y, out: (1, -1), dtypes=NUMBERS, like=np.subtract, aliases=("subtract",), inplace=True,
+@pointwise(cancels=True, partials=lambda x, y, out: (1, -1), dtypes=NUMBERS, like=np.subtract, aliases=("subtract",),
+           inplace=True,
            python=("__sub__", "__rsub__"), refusals={"bool": _TWO_BOOLS}, check=no_bool, source="C99 6.5.6")
 def sub(x, y):
     """Difference of two tensors."""
@@ -68,7 +72,8 @@ def complex_reciprocal(z):
     return complex_quotient(1, z)
 
 
-@pointwise(partials=lambda x, y, out: (1 / y, -out / y), dtypes=FLOATS + COMPLEX, floating=True, like=np.true_divide, bodies={"complex": complex_quotient},
+@pointwise(partials=lambda x, y, out: (1 / y, -out / y), dtypes=FLOATS + COMPLEX, floating=True, like=np.true_divide,
+           bodies={"complex": complex_quotient},
            aliases=("divide", "true_divide"), inplace=True, python=("__truediv__",),
            domain={"y": (0.5, 4.0)}, special=(0.0, np.inf, -np.inf, np.nan), source="C99 6.5.5")
 def div(x, y):
@@ -113,7 +118,7 @@ def _bool_sign(x):
     return x
 
 
-@pointwise(partials=lambda x, out: (0,), dtypes=("bool",) + REALS, bodies={"int": _sign, "bool": _bool_sign}, inplace=True,
+@pointwise(partials=lambda x, out: (0,), dtypes=("bool", *REALS), bodies={"int": _sign, "bool": _bool_sign}, inplace=True,
            like=lambda x: x.copy() if x.dtype == bool else np.nan_to_num(np.sign(x), nan=0.0),
            special=(0.0, -0.0, np.inf, -np.inf, np.nan),
            refusals=dict.fromkeys(COMPLEX, "Unlike NumPy, torch.sign is not intended to support complex numbers. Please use "
@@ -137,7 +142,8 @@ def _sgn_adjoint(g, x, out):
 
 @pointwise(partials=lambda x, out: (0,), adjoint=_sgn_adjoint, tangents=lambda t, x, out: _sgn_adjoint(t, x, out)[0],
            dtypes=ALL, bodies={"int": _sign, "bool": _bool_sign, "complex": _complex_sgn}, inplace=True,
-           like=lambda x: x.copy() if x.dtype == bool else np.nan_to_num(np.sign(x), nan=0.0) if x.dtype.kind != "c" else np.sign(x),
+           like=lambda x: x.copy() if x.dtype == bool else np.nan_to_num(np.sign(x),
+                                                                         nan=0.0) if x.dtype.kind != "c" else np.sign(x),
            special=(0.0, -0.0, np.inf, -np.inf))
 def sgn(x):
     """The sign; of a complex number z / |z|, and 0 for 0."""

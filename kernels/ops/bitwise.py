@@ -60,13 +60,15 @@ def _numpy_right(x, y):
 _ALL = ("bool", "float16", "float32", "float64", "complex64", "complex128")
 
 
-@pointwise(dtypes=INTS, like=_numpy_left, python=("__lshift__", "__rlshift__"), inplace=True, refusals=refused("lshift_cpu", *_ALL))
+@pointwise(dtypes=INTS, like=_numpy_left, python=("__lshift__", "__rlshift__"), inplace=True,
+           refusals=refused("lshift_cpu", *_ALL))
 def bitwise_left_shift(x, y):
     """x times 2**y, wrapping around; 0 where y is negative or as large as the width."""
     return x << (y & 63) if (y >= 0) & (y < 64) else x - x
 
 
-@pointwise(dtypes=INTS, like=_numpy_right, python=("__rshift__", "__rrshift__"), inplace=True, refusals=refused("rshift_cpu", *_ALL))
+@pointwise(dtypes=INTS, like=_numpy_right, python=("__rshift__", "__rrshift__"), inplace=True,
+           refusals=refused("rshift_cpu", *_ALL))
 def bitwise_right_shift(x, y):
     """x divided by 2**y, downwards; 0 or -1 (below zero) where y is negative or as large as the width."""
     return x >> (y & 63) if (y >= 0) & (y < 64) else (-1 if x < 0 else 0)

@@ -21,7 +21,8 @@ def eq(x, y):
     return x == y
 
 
-@pointwise(dtypes=ALL, result=TO_BOOL, like=np.not_equal, python=("__ne__",), aliases=("not_equal",), inplace=True, special=EDGES)
+@pointwise(dtypes=ALL, result=TO_BOOL, like=np.not_equal, python=("__ne__",), aliases=("not_equal",), inplace=True,
+           special=EDGES)
 def ne(x, y):
     """Whether elements differ."""
     return x != y
@@ -41,7 +42,8 @@ def le(x, y):
     return x <= y
 
 
-@pointwise(dtypes=ORDERED, result=TO_BOOL, like=np.greater, python=("__gt__",), aliases=("greater",), inplace=True, special=EDGES,
+@pointwise(dtypes=ORDERED, result=TO_BOOL, like=np.greater, python=("__gt__",), aliases=("greater",), inplace=True,
+           special=EDGES,
            refusals=_no_order("gt"))
 def gt(x, y):
     """Whether x > y."""
@@ -157,7 +159,8 @@ def _close_complex(x, y, rtol, atol, equal_nan):
     return (x == y) | near | ((equal_nan.real != 0) & libm.isnan(x) & libm.isnan(y))
 
 
-@pointwise(dtypes=FLOATS + COMPLEX, floating=True, result=TO_BOOL, function=False, method=False, bodies={"complex": _close_complex},
+@pointwise(dtypes=FLOATS + COMPLEX, floating=True, result=TO_BOOL, function=False, method=False,
+           bodies={"complex": _close_complex},
            numbers=("rtol", "atol", "equal_nan"),
            like=lambda x, y, r, a, n: (x == y) | (np.isfinite(x - y) & (np.abs(x - y) <= a.real + np.abs(r * y))) | (
                (n != 0) & np.isnan(x) & np.isnan(y)))

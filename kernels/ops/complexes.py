@@ -23,7 +23,8 @@ def _conjugate(z):
     return complex(z.real, -z.imag)
 
 
-@pointwise(adjoint=lambda g, x, out: (BOOK["conj"](g),), tangents=lambda t, x, out: BOOK["conj"](t), partials=lambda x, out: (1,),
+@pointwise(adjoint=lambda g, x, out: (BOOK["conj"](g),), tangents=lambda t, x, out: BOOK["conj"](t), partials=lambda x,
+           out: (1,),
            dtypes=ALL, bodies={"complex": _conjugate}, like=np.conj, function=False, method=False, node="ConjBackward0")
 def conj(x):
     """The complex conjugate; real numbers stay."""
@@ -53,7 +54,8 @@ def _make_complex(x, y):
     return complex(x.real, y.real)
 
 
-@pointwise(adjoint=lambda g, x, y, out: (BOOK["real"](g), BOOK["imag"](g)), tangents=lambda tx, ty, x, y, out: BOOK["complex"](tx, ty),
+@pointwise(adjoint=lambda g, x, y, out: (BOOK["real"](g), BOOK["imag"](g)), tangents=lambda tx, ty, x, y,
+           out: BOOK["complex"](tx, ty),
            dtypes=("float32", "float64"), result=TO_COMPLEX, like=_numpy_complex, function=False, method=False, name="complex",
            bodies={"complex": _make_complex})
 def complex_(x, y):
@@ -73,7 +75,8 @@ def _polar_tangent(t_size, t_angle, size, angle, out):
     return BOOK["complex"](c * t_size - size * s * t_angle, s * t_size + size * c * t_angle)
 
 
-@pointwise(adjoint=_polar_adjoint, tangents=_polar_tangent, dtypes=("float32", "float64"), result=TO_COMPLEX, function=False, method=False,
+@pointwise(adjoint=_polar_adjoint, tangents=_polar_tangent, dtypes=("float32", "float64"), result=TO_COMPLEX, function=False,
+           method=False,
            like=lambda size, angle: _numpy_complex(size * np.cos(angle), size * np.sin(angle)), work=8)
 def polar(size, angle):
     """The complex number of a size and an angle."""

@@ -13,17 +13,19 @@ from ..cpu.maps import loaded, stored
 from ..cpu.native import Program, make_ufunc
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _bincount_ufunc(dtype: str | None) -> np.ufunc:
     """(r) indices [and (r) weights] added into the (m) output, which must hold zeros."""
     total = dtype or "int64"
     nin = 2 if dtype else 1
     value = loaded(total, "args[1]", "outer * steps[1] + i * steps[4]") if dtype else "1"
     place = f"outer * steps[{nin}] + at * steps[{2 * nin + 1}]"
-    source = ("def kernel(args, dimensions, steps, data):\n    for outer in range(dimensions[0]):\n        for i in range(dimensions[1]):\n"
+    source = ("def kernel(args, dimensions, steps, data):\n    for outer in range(dimensions[0]):\n"
+              "        for i in range(dimensions[1]):\n"
               f"            at = load_int64(args[0], outer * steps[0] + i * steps[{nin + 1}])\n"
               f"            {stored(total, f'args[{nin}]', place, f'peek_{total}(args[{nin}], {place}) + {value}')}\n")
-    return make_ufunc(Program(f"bincount_{total if dtype else 'plain'}", source, inputs=("int64", dtype)[:nin], outputs=(total,),
+    name = f"bincount_{total if dtype else 'plain'}"
+    return make_ufunc(Program(name, source, inputs=("int64", dtype)[:nin], outputs=(total,),
                               signature="(r),(r)->(m)" if dtype else "(r)->(m)"))
 
 
@@ -45,7 +47,7 @@ def bincount_weighted(x, weights, size):
     return out
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _histc_ufunc(dtype: str) -> np.ufunc:
     compute = "float32" if dtype == "float16" else dtype
     place = "at * steps[5]"
@@ -56,7 +58,8 @@ def _histc_ufunc(dtype: str) -> np.ufunc:
               f"            x = {loaded(dtype, 'args[0]', 'outer * steps[0] + i * steps[4]')}\n"
               "            if x >= low and x <= high:\n"
               "                at = min(int((x - low) * as_{c}(bins) / (high - low)), bins - 1)\n"
-              f"                store_float64(args[3], outer * steps[3] + {place}, peek_float64(args[3], outer * steps[3] + {place}) + 1.0)\n"
+              f"                place = outer * steps[3] + {place}\n"
+              "                store_float64(args[3], place, peek_float64(args[3], place) + 1.0)\n"
               "    clear_status()\n").replace("{c}", compute)
     return make_ufunc(Program(f"histc_{dtype}", source, inputs=(dtype, "float64", "float64"), outputs=("float64",),
                               signature="(r),(),()->(m)"))
@@ -72,7 +75,7 @@ def histc(x, bins, low, high):
     return cast_ufunc("float64", x.dtype.name)(counts, out=...)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _frequent_ufunc(dtype: str) -> np.ufunc:
     source = ("def kernel(args, dimensions, steps, data):\n    r = dimensions[1]\n    for outer in range(dimensions[0]):\n"
               "        most, begin, found = 0, 0, 0\n        for i in range(r):\n"
@@ -82,7 +85,8 @@ def _frequent_ufunc(dtype: str) -> np.ufunc:
               "            if last:\n                if i + 1 - begin > most:\n"
               "                    most, found = i + 1 - begin, load_int64(args[1], outer * steps[1] + i * steps[4])\n"
               "                begin = i + 1\n        store_int64(args[2], outer * steps[2], found)\n")
-    return make_ufunc(Program(f"most_frequent_{dtype}", source, inputs=(dtype, "int64"), outputs=("int64",), signature="(r),(r)->()"))
+    return make_ufunc(Program(f"most_frequent_{dtype}", source, inputs=(dtype, "int64"), outputs=("int64",),
+                              signature="(r),(r)->()"))
 
 
 @structural(["x", "index"], function=False, method=False)

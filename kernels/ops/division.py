@@ -23,13 +23,19 @@ def samples(rng, dtype):
     return ((whole + rest) * y).astype(dtype), y.astype(dtype)
 
 
+def _traps(y):
+    """Divisors that stop a CPU: 0, and -1 under the least integer (255 is no -1, though uint8 would say so)."""
+    return (y == 0) | ((y < 0) & (y + 1 == 0))
+
+
 def _int_floor(x, y):
-    return x // y if (y != 0) & (y != -1) else -x
+    return -x if _traps(y) else x // y
 
 
 @pointwise(partials=lambda x, y, out: (0, 0), dtypes=REALS, bodies={"int": _int_floor}, function=False, method=False,
            node="DivBackward2", like=np.floor_divide, domain=_NONZERO, special=EDGES, samples=samples, work=4,
-           refusals=refused("div_floor_cpu", "bool", "complex64", "complex128"), source="Python's floor division, as in CPython's float_divmod")
+           refusals=refused("div_floor_cpu", "bool", "complex64", "complex128"),
+           source="Python's floor division, as in CPython's float_divmod")
 def floor_divide(x, y):
     """x / y rounded down, exactly where the quotient is whole."""
     quotient = x / y
@@ -44,13 +50,14 @@ def floor_divide(x, y):
 
 def _int_trunc(x, y):
     """Towards zero, from a quotient of magnitudes rounded down."""
-    if (y == 0) | (y == -1):
+    if _traps(y):
         return -x
     q = x // y
     return q + 1 if (q < 0) & (q * y != x) else q
 
 
-@pointwise(partials=lambda x, y, out: (0, 0), dtypes=REALS, bodies={"int": _int_trunc}, function=False, method=False, node="DivBackward2",
+@pointwise(partials=lambda x, y, out: (0, 0), dtypes=REALS, bodies={"int": _int_trunc}, function=False, method=False,
+           node="DivBackward2",
            like=lambda x, y: np.trunc(x / y).astype(x.dtype), domain=_NONZERO, special=EDGES, samples=samples, work=4,
            refusals=refused("div_trunc_cpu", "bool", "complex64", "complex128"))
 def trunc_divide(x, y):
@@ -59,10 +66,11 @@ def trunc_divide(x, y):
 
 
 def _int_remainder(x, y):
-    return x % y if (y != 0) & (y != -1) else x - x
+    return x - x if _traps(y) else x % y
 
 
-@pointwise(partials=lambda x, y, out: (1, -BOOK["floor_divide"](x, y)), dtypes=REALS, bodies={"int": _int_remainder}, function=False,
+@pointwise(partials=lambda x, y, out: (1, -BOOK["floor_divide"](x, y)), dtypes=REALS, bodies={"int": _int_remainder},
+           function=False,
            method=False, node="RemainderBackward1", like=np.remainder, domain=_NONZERO, special=EDGES, samples=samples, work=4,
            refusals=refused("remainder_cpu", "bool", "complex64", "complex128"))
 def remainder(x, y):
@@ -72,13 +80,14 @@ def remainder(x, y):
 
 
 def _int_fmod(x, y):
-    if (y == 0) | (y == -1):
+    if _traps(y):
         return x - x
     r = x % y
     return r - y if (r != 0) & ((x < 0) != (y < 0)) else r
 
 
-@pointwise(partials=lambda x, y, out: (1, -BOOK["trunc_divide"](x, y)), dtypes=REALS, bodies={"int": _int_fmod}, function=False, method=False,
+@pointwise(partials=lambda x, y, out: (1, -BOOK["trunc_divide"](x, y)), dtypes=REALS, bodies={"int": _int_fmod},
+           function=False, method=False,
            node="FmodBackward1", like=np.fmod, domain=_NONZERO, special=EDGES, samples=samples, work=4,
            refusals=refused("fmod_cpu", "bool", "complex64", "complex128"), source="C99 7.12.10.1")
 def fmod(x, y):

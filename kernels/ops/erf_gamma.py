@@ -1,4 +1,7 @@
-"""Special functions of one record each: erf, erfc, erfinv, lgamma, digamma, polygamma. Others are in special families of their own."""
+"""Special functions of one record each: erf, erfc, erfinv, lgamma, digamma, polygamma.
+
+Functions made of several, and the rest of `engine.special`, are elsewhere.
+"""
 from __future__ import annotations
 
 import math
@@ -34,7 +37,8 @@ def erf(x):
     return libm.erf(x)
 
 
-@pointwise(partials=lambda x, out: (-1.1283791670955126 * BOOK["exp"](-(x * x)),), like=_each(math.erfc), special=EDGES, **COMMON,
+@pointwise(partials=lambda x, out: (-1.1283791670955126 * BOOK["exp"](-(x * x)),), like=_each(math.erfc), special=EDGES,
+           **COMMON,
            domain={"x": (-2.5, 2.5)})
 def erfc(x):
     """1 - erf(x), accurate where that is small."""
@@ -55,14 +59,15 @@ def _lgamma(x):
         return math.inf
 
 
-@pointwise(partials=lambda x, out: (BOOK["digamma"](x),), like=_each(_lgamma), domain={"x": (0.3, 6.0)}, tol=16,
+@pointwise(cancels=True, partials=lambda x, out: (BOOK["digamma"](x),), like=_each(_lgamma), domain={"x": (0.3, 6.0)}, tol=16,
            special=(1.0, 2.0, 0.0, -1.0, np.inf, np.nan), **COMMON)
 def lgamma(x):
     """log |gamma(x)|."""
     return libm.lgamma(x)
 
 
-@pointwise(partials=lambda x, out: (BOOK["polygamma_at"](1, x),), domain={"x": (0.3, 6.0)}, tol=16, special=(0.0, -1.0, np.inf, np.nan),
+@pointwise(cancels=True, partials=lambda x, out: (BOOK["polygamma_at"](1, x),), domain={"x": (0.3, 6.0)}, tol=16,
+           special=(0.0, -1.0, np.inf, np.nan),
            like=_scipy("digamma"), **COMMON)
 def digamma(x):
     """The derivative of lgamma; NaN at the negative integers, -inf or inf at 0 by its sign."""
@@ -100,7 +105,10 @@ def _polygamma_samples(rng, dtype):
            node="PolygammaBackward0", work=32, samples=_polygamma_samples, like=_scipy("polygamma"), tol=32,
            source="Abramowitz and Stegun 6.4.10; Euler-Maclaurin summation")
 def polygamma_at(n, x):
-    """The n-th derivative of digamma, n >= 1: (-1)**(n+1) n! zeta(n + 1, x); at the poles infinite, NaN below -1000 for n > 1."""
+    """The n-th derivative of digamma, n >= 1: (-1)**(n+1) n! zeta(n + 1, x).
+
+    Infinite at the poles; NaN below -1000 for n > 1.
+    """
     if not x > 0:
         if n == 1:          # trigamma(1 - x) + trigamma(x) = (pi / sin(pi x))**2
             s = libm.sin(3.141592653589793 * (x - libm.rint(x)))

@@ -76,7 +76,8 @@ def sigmoid(x):
     return libm.sigmoid(x)
 
 
-@pointwise(partials=lambda x, out: (BOOK["where"](out != out, out, 1 / (x * (1 - x))),), dtypes=FLOATS, floating=True, function=False, method=False,
+@pointwise(partials=lambda x, out: (BOOK["where"](out != out, out, 1 / (x * (1 - x))),), dtypes=FLOATS, floating=True,
+           function=False, method=False,
            like=lambda x: np.log(x / (1 - x)), domain={"x": (0.05, 0.95)}, special=(0.0, 1.0, 0.5, 2.0, -1.0, np.nan), tol=8,
            node="LogitBackward0", work=4)
 def logit_plain(x):
@@ -93,7 +94,8 @@ def _numpy_logaddexp(x, y):
     return np.logaddexp(x, y) if x.dtype.kind == "f" else np.log(np.exp(x) + np.exp(y))
 
 
-@pointwise(partials=lambda x, y, out: (BOOK["sigmoid"](x - y), BOOK["sigmoid"](y - x)), dtypes=ANY, like=_numpy_logaddexp,
+@pointwise(cancels=True, partials=lambda x, y, out: (BOOK["sigmoid"](x - y), BOOK["sigmoid"](y - x)), dtypes=ANY,
+           like=_numpy_logaddexp,
            bodies={"complex": _complex_logaddexp},
            domain={"x": (-5.0, 5.0), "y": (-5.0, 5.0)}, special=EDGES, inplace=False, work=8,
            refusals={"int64": '"logaddexp_cpu" not implemented for \'Long\''})
@@ -102,7 +104,7 @@ def logaddexp(x, y):
     return libm.logaddexp(x, y)
 
 
-@pointwise(partials=lambda x, y, out: (BOOK["sigmoid"]((x - y) * 0.6931471805599453),
+@pointwise(cancels=True, partials=lambda x, y, out: (BOOK["sigmoid"]((x - y) * 0.6931471805599453),
                                        BOOK["sigmoid"]((y - x) * 0.6931471805599453)),
            dtypes=FLOATS, like=np.logaddexp2, domain={"x": (-5.0, 5.0), "y": (-5.0, 5.0)}, special=EDGES, work=8,
            refusals={"int64": '"logaddexp2_cpu" not implemented for \'Long\''})

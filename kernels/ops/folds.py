@@ -10,7 +10,22 @@ import functools
 import numpy as np
 
 from .. import libm
-from ..book import ALL, BOOK, BOOL, FLOATS, INTS, REALS, TO_BOOL, TO_INT64, TO_REAL, WIDE_INTS, fold, pointwise, structural
+from ..book import (
+    ALL,
+    BOOK,
+    BOOL,
+    COMPLEX,
+    FLOATS,
+    INTS,
+    REALS,
+    TO_BOOL,
+    TO_INT64,
+    TO_REAL,
+    WIDE_INTS,
+    fold,
+    pointwise,
+    structural,
+)
 from ..cpu.maps import ITEMSIZE
 from ..cpu.native import Program, make_ufunc
 from .arith import complex_quotient
@@ -51,7 +66,7 @@ def _complex_div_or_zero(x, y):
     return libm.select(y == 0, x * 0, complex_quotient(x, libm.select(y == 0, y + 1, y)))
 
 
-@pointwise(dtypes=FLOATS + ("complex64", "complex128"), function=False, method=False, bodies={"complex": _complex_div_or_zero},
+@pointwise(dtypes=FLOATS + COMPLEX, function=False, method=False, bodies={"complex": _complex_div_or_zero},
            partials=lambda x, y, out: (BOOK["div_or_zero"](1, y), -BOOK["div_or_zero"](out, y)))
 def div_or_zero(x, y):
     """Quotient; 0 where the divisor is 0."""
@@ -70,7 +85,7 @@ def share_extreme(g, x, out, dims, keepdim, x_shape):
 _CARRIER = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "complex128"}       # bytes of any dtype travel as these
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _pick_ufunc(size: int) -> np.ufunc:
     d = _CARRIER[size]
     source = ("def kernel(args, dimensions, steps, data):\n    for outer in range(dimensions[0]):\n"
@@ -79,7 +94,7 @@ def _pick_ufunc(size: int) -> np.ufunc:
     return make_ufunc(Program(f"pick_{size}", source, inputs=(d, "int64"), outputs=(d,), signature="(r),()->()"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _place_ufunc(size: int) -> np.ufunc:
     d = _CARRIER[size]
     source = ("def kernel(args, dimensions, steps, data):\n    for outer in range(dimensions[0]):\n"
@@ -169,8 +184,9 @@ fold("sum", lift=_element, combine=_plus, start=_zero, finish=_itself, state=_ru
      dtypes=ALL, result=WIDE_INTS, like=np.sum, adjoint=lambda g, dims, keepdim, x_shape: spread(g, dims, keepdim, x_shape),
      doc="Sum over dimensions.", source=_BLOCKED)
 
-fold("mean", lift=_element, combine=_plus, start=_zero, finish=_average, complex_finish=_complex_average, state=_running, wide=_wide, node_dims="MeanBackward1",
-     dtypes=FLOATS + ("complex64", "complex128"), like=np.mean,
+fold("mean", lift=_element, combine=_plus, start=_zero, finish=_average, complex_finish=_complex_average, state=_running,
+     wide=_wide, node_dims="MeanBackward1",
+     dtypes=FLOATS + COMPLEX, like=np.mean,
      adjoint=lambda g, dims, keepdim, x_shape: BOOK["div"](spread(g, dims, keepdim, x_shape), count_of(dims, x_shape)),
      doc="Arithmetic mean over dimensions.", source=_BLOCKED)
 
@@ -274,13 +290,14 @@ def _extreme(word: str, pick_one, pick_first, which: int, like, like_position) -
     """The records of one side: max, amax, max_dim, argmax (or min, ...)."""
     title = word.capitalize()
     about = {"lift": _element, "combine": pick_one, "start": lambda dtype: (_bounds(dtype)[which],), "finish": _itself,
-             "state": lambda dtype: (_held(dtype),), "dtypes": BOOL + REALS, "empty": False, "like": like, "adjoint": share_extreme}
+             "state": lambda dtype: (_held(dtype),), "dtypes": BOOL + REALS, "empty": False, "like": like,
+             "adjoint": share_extreme}
     plain = fold(word, **about, node=f"{title}Backward1", doc=f"The {word}imum of all elements; NaN wins.",
                  refusals=dict.fromkeys(("complex64", "complex128"), f'"{word}_all" not implemented for complex dtypes'))
     fold(f"a{word}", **about, node=f"A{word}Backward0", kernel=plain, doc=f"The {word}imum over dimensions; NaN wins.")
     placed = {"lift": _place_of, "combine": pick_first, "start": lambda dtype: (_bounds(dtype)[which], _FAR), "positions": True,
               "state": lambda dtype: (_held(dtype), "int64"), "dtypes": BOOL + REALS, "empty": False}
-    fold(f"{word}_dim", **placed, finish=_value_and_position, result=lambda dtype: (dtype, "int64"), adjoint=lambda gs, out, dims, keepdim, x_shape: place_result(gs, out, dims, keepdim, x_shape),
+    fold(f"{word}_dim", **placed, finish=_value_and_position, result=lambda dtype: (dtype, "int64"), adjoint=place_result,
          node=f"{title}Backward0", doc=f"The {word}imum along a dimension, and where it is first attained.")
     fold(f"arg{word}", **placed, finish=_position, result=TO_INT64, like=like_position,
          doc=f"Where the {word}imum is first attained.")
@@ -303,7 +320,8 @@ def _aminmax_adjoint(gs, x, out, dims, keepdim, x_shape):
     return shares[0] if len(shares) == 1 else BOOK["add"](*shares)
 
 
-fold("aminmax", lift=_pair, combine=_wider, start=lambda dtype: (_bounds(dtype)[1], _bounds(dtype)[0]), finish=_value_and_position,
+fold("aminmax", lift=_pair, combine=_wider, start=lambda dtype: (_bounds(dtype)[1], _bounds(dtype)[0]),
+     finish=_value_and_position,
      state=lambda dtype: (_held(dtype),) * 2, dtypes=BOOL + REALS, result=lambda dtype: (dtype, dtype), empty=False,
      adjoint=_aminmax_adjoint, doc="The minimum and the maximum over dimensions; NaN wins.")
 
@@ -351,7 +369,7 @@ def _root(state, n):
     return libm.sqrt(state)
 
 
-_REAL_OF = {"result": TO_REAL, "dtypes": FLOATS + ("complex64", "complex128"), "function": False, "method": False}
+_REAL_OF = {"result": TO_REAL, "dtypes": FLOATS + COMPLEX, "function": False, "method": False}
 
 fold("norm_two", lift=_squared, combine=_plus, start=_zero, finish=_root, state=_running_real, wide=_wide_real, **_REAL_OF,
      doc="Square root of the sum of squared magnitudes.")
@@ -367,8 +385,8 @@ fold("norm_one", lift=_magnitude, combine=_plus, start=_zero, finish=_itself, st
      doc="Sum of magnitudes.")
 fold("norm_most", lift=_magnitude, combine=_larger, start=_zero, finish=_itself, state=_running_real, **_REAL_OF,
      doc="Largest magnitude.")
-fold("norm_least", lift=_magnitude, combine=_smaller, start=lambda dtype: (np.inf,), finish=_itself, state=_running_real, **_REAL_OF,
-     doc="Smallest magnitude.")
+fold("norm_least", lift=_magnitude, combine=_smaller, start=lambda dtype: (np.inf,), finish=_itself, state=_running_real,
+     **_REAL_OF, doc="Smallest magnitude.")
 fold("norm_count", lift=_nonzero, combine=_plus, start=_zero, finish=_itself, state=lambda dtype: ("int32",),
      wide=lambda dtype: ("int64",), **_REAL_OF, doc="How many elements are not zero, as a number of the input's dtype.")
 
@@ -400,7 +418,7 @@ def _corrected(state, n):
 
 fold("deviations", lift=_deviation, combine=_both_sums, start=lambda dtype: (0, 0), finish=_corrected, extra=1,
      state=lambda dtype: (*_running_real(dtype), *_running(dtype)), wide=lambda dtype: ("float64", *_wide(dtype)),
-     result=lambda dtype: "float64", dtypes=FLOATS + ("complex64", "complex128"), function=False, method=False,
+     result=lambda dtype: "float64", dtypes=FLOATS + COMPLEX, function=False, method=False,
      doc="Sum of squared deviations from a mean given as a second operand.",
      source="corrected two-pass algorithm: Chan, Golub, LeVeque, The American Statistician 37 (1983), (1.7)")
 

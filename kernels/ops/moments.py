@@ -1,7 +1,7 @@
-"""Variance, norms of any order, logsumexp, and what the engine picks by sorting: operators made of several folds or of an index.
+"""Variance, norms of any order, logsumexp, and elements picked by sorting: operators made of several folds or of an index.
 
-Dimensions are counted from the front and complete here (None: all). The folds are in `kernels.ops.folds`; arguments are settled in
-`engine.functions.moments` and `engine.functions.statistics`.
+Dimensions are counted from the front and complete here (None: all). The folds are in `kernels.ops.folds`; arguments are
+settled in `engine.functions.moments` and `engine.functions.statistics`.
 """
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import functools
 import numpy as np
 
 from .. import libm
-from ..book import BOOK, BOOL, FLOATS, REALS, TO_REAL, pointwise, structural
+from ..book import BOOK, BOOL, COMPLEX, FLOATS, REALS, TO_REAL, pointwise, structural
 from ..cpu.maps import stored
 from ..cpu.native import Program, make_ufunc
 from .folds import count_of, restore, share_extreme
 
-FLOATING = FLOATS + ("complex64", "complex128")
+FLOATING = FLOATS + COMPLEX
 
 # --- variance and standard deviation ------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _quotient(dtype: str, root: bool) -> np.ufunc:
     """Sums of squares over degrees of freedom, in float64, stored as `dtype`."""
     value = "load_float64(args[0], i * steps[0]) / load_float64(args[1], i * steps[1])"
     source = ("def kernel(args, dimensions, steps, data):\n    for i in range(dimensions[0]):\n"
               f"        {stored(dtype, 'args[2]', 'i * steps[2]', f'root({value})' if root else value)}\n    clear_status()\n")
-    return make_ufunc(Program(f"{'deviation' if root else 'variance'}_{dtype}", source, functions={"root": (_root, None)} if root else {},
+    name = f"{'deviation' if root else 'variance'}_{dtype}"
+    return make_ufunc(Program(name, source, functions={"root": (_root, None)} if root else {},
                               inputs=("float64", "float64"), outputs=(dtype,)))
 
 
@@ -143,7 +144,10 @@ def _norm_gradient(g, x, out, p, dims, keepdim, x_shape):
 @structural(["x"], dtypes=FLOATING, result=TO_REAL, function=False, method=False, node="LinalgVectorNormBackward0",
             adjoint=_norm_gradient, like=np.linalg.norm)
 def vector_norm(x, p, dims, keepdim):
-    """(sum |x|^p)^(1/p) over dimensions; the largest and smallest magnitude for p = inf and -inf, how many are not zero for p = 0."""
+    """(sum |x|^p)^(1/p) over dimensions.
+
+    The largest and smallest magnitude for p = inf and -inf; how many are not zero for p = 0.
+    """
     p = float(p)
     known = _NORMS.get(p)
     if known:
@@ -189,7 +193,8 @@ def logsumexp(x, dims, keepdim):
 def _chosen(name: str, node: str) -> None:
     @structural(["x"], name=name, node=node, linear=True, function=False, method=False, dtypes=BOOL + REALS,
                 doc="One element along a dimension: `index` is an array of the result's shape without the dimension.",
-                adjoint=lambda g, index, dim, x_shape: g if not x_shape else BOOK["place"](g, index=index, dim=dim, size=x_shape[dim]))
+                adjoint=lambda g, index, dim, x_shape: (
+                    BOOK["place"](g, index=index, dim=dim, size=x_shape[dim]) if x_shape else g))
     def forward(x, index, dim):
         return BOOK["pick"].forward(x, index, dim) if x.ndim else x.copy()
 

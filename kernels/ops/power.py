@@ -88,7 +88,8 @@ def pow_zero(x):
     return 1
 
 
-@pointwise(partials=lambda x, out: (out * 0.6931471805599453,), dtypes=FLOATS, like=np.exp2, node="PowBackward2", function=False,
+@pointwise(partials=lambda x, out: (out * 0.6931471805599453,), dtypes=FLOATS, like=np.exp2, node="PowBackward2",
+           function=False,
            method=False, domain={"x": (-4.0, 4.0)}, special=EDGES, work=4)
 def pow_of_two(x):
     """2 ** x."""
@@ -116,7 +117,8 @@ def _not_negative(x):
     return x.real >= 0
 
 
-@pointwise(dtypes=FLOATS + COMPLEX, result=lambda dtype: "bool", bodies={"complex": _not_negative}, function=False, method=False,
+@pointwise(dtypes=FLOATS + COMPLEX, result=lambda dtype: "bool", bodies={"complex": _not_negative}, function=False,
+           method=False,
            like=lambda x: x.real >= 0)
 def not_negative(x):
     """Whether the real part is at least zero."""
@@ -136,7 +138,8 @@ def _pow_partials(x, y, out):
            like=np.power, domain={"x": (0.2, 4.0), "y": (-2.0, 3.0)}, special=EDGES, tol=4, work=8,
            arguments=("input", "exponent"), refusals={"bool": '"pow" not implemented for \'Bool\''}, source="C99 7.12.7.4",
            samples=lambda rng, dtype: (rng.integers(-3, 4, 7).astype(dtype), rng.integers(0, 4, 7).astype(dtype))
-           if np.dtype(dtype).kind in "iu" else (rng.uniform(0.2, 4.0, 7).astype(dtype), rng.uniform(-2.0, 3.0, 7).astype(dtype)))
+           if np.dtype(dtype).kind in "iu" else (rng.uniform(0.2, 4.0, 7).astype(dtype),
+                                                 rng.uniform(-2.0, 3.0, 7).astype(dtype)))
 def pow(x, y):
     """x to the power y."""
     return libm.pow(x, y)

@@ -57,7 +57,8 @@ def round_to(x, scale):
 
 @pointwise(partials=lambda x, out: (1,), dtypes=FLOATS, inplace=True, like=lambda x: x - np.trunc(x), domain={"x": (0.1, 0.8)},
            special=(0.0, -1.5, 2.5, np.nan),
-           refusals={"int64": '"frac_cpu" not implemented for \'Long\'', "complex64": '"frac_cpu" not implemented for \'ComplexFloat\''})
+           refusals={"int64": '"frac_cpu" not implemented for \'Long\'',
+                     "complex64": '"frac_cpu" not implemented for \'ComplexFloat\''})
 def frac(x):
     """What `trunc` takes away, with the sign of x."""
     return x - libm.trunc(x)

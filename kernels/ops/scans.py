@@ -1,7 +1,8 @@
 """Scans: running sums, products and extreme values along one dimension, and what their derivatives are made of.
 
-`dim` is counted from the front here; what users may write is settled in `engine.functions.scan`. The kernels come from the folds of the same
-meaning (kernels.cpu.scans). Derivatives of products go through a linear recurrence, which is right also where elements are zero.
+`dim` is counted from the front here; what users may write is settled in `engine.functions.scan`. The kernels come from
+the folds of the same meaning (kernels.cpu.scans). Derivatives of products go through a linear recurrence, which is right
+also where elements are zero.
 """
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import functools
 import numpy as np
 
 from .. import libm
-from ..book import ALL, BOOK, BOOL, FLOATS, REALS, WIDE_INTS, fold, pointwise, structural
+from ..book import ALL, BOOK, BOOL, COMPLEX, FLOATS, REALS, WIDE_INTS, fold, pointwise, structural
 from ..cpu import buffers, pool
 from ..cpu.maps import loaded, stored
 from ..cpu.native import Program, make_ufunc
@@ -65,7 +66,7 @@ def shift(x, dim, by, fill):
     return out
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _recurrence_ufunc(dtype: str) -> np.ufunc:
     wide = "complex128" if dtype.startswith("complex") else "float64"
     source = ("def kernel(args, dimensions, steps, data):\n    for outer in range(dimensions[0]):\n"
@@ -85,7 +86,7 @@ def _recurrence_adjoint(g, a, out, dim, reverse, needs):
     return back if needs[0] else None, BOOK["mul"](back, before) if needs[1] else None
 
 
-@structural(["x", "a"], dtypes=FLOATS + ("complex64", "complex128"), function=False, method=False, adjoint=_recurrence_adjoint)
+@structural(["x", "a"], dtypes=FLOATS + COMPLEX, function=False, method=False, adjoint=_recurrence_adjoint)
 def recurrence(x, a, dim, reverse=False):
     """y_k = x_k + a_k y_(k-1) along a dimension (y_(k+1) if `reverse`)."""
     if not x.ndim:
@@ -120,8 +121,9 @@ def _cumulative_extreme(word: str, combine, which: int, like) -> None:
                  result=lambda dtype: (dtype, "int64"), empty=False, function=False, method=False,
                  doc=f"The last of equal {word}imums and its position: the step of cum{word}.")
 
-    @structural(["x"], name=f"cum{word}", dtypes=BOOL + REALS, result=lambda dtype: (dtype, "int64"), nondiff=(1,), function=False,
-                method=False, like=like, doc=f"Running {word}imum along a dimension and where it was last attained; NaN wins.",
+    @structural(["x"], name=f"cum{word}", dtypes=BOOL + REALS, result=lambda dtype: (dtype, "int64"), nondiff=(1,),
+                function=False, method=False, like=like,
+                doc=f"Running {word}imum along a dimension and where it was last attained; NaN wins.",
                 adjoint=lambda gs, out, dim, x_shape: BOOK["gather_backward"](gs[0], out[1], shape=x_shape, dim=dim))
     def forward(x, dim):
         if not x.ndim:
@@ -154,7 +156,10 @@ def exp_below(x, m):
 
 
 def _logcumsumexp_adjoint(g, x, out, dim):
-    """d L / d x_j = exp(x_j - out_j) y_j with y_j = g_j + exp(out_j - out_(j+1)) y_(j+1): out only grows, so nothing overflows."""
+    """d L / d x_j = exp(x_j - out_j) y_j with y_j = g_j + exp(out_j - out_(j+1)) y_(j+1).
+
+    Running sums only grow, so neither exponential overflows.
+    """
     ratio = BOOK["exp_below"](out, BOOK["shift"](out, dim=dim, by=-1, fill=np.inf))
     return BOOK["mul"](BOOK["exp_below"](x, out), BOOK["recurrence"](g, ratio, dim=dim, reverse=True))
 

@@ -18,7 +18,8 @@ def choose(condition, x, y):
     return BOOK["where"](condition, x, y)
 
 
-@pointwise(operands=("bool", "T", "T"), adjoint=lambda g, condition, x, y, out: (None, choose(condition, g, 0), choose(condition, 0, g)),
+@pointwise(operands=("bool", "T", "T"), adjoint=lambda g, condition, x, y,
+           out: (None, choose(condition, g, 0), choose(condition, 0, g)),
            tangents=lambda t_condition, tx, ty, condition, x, y, out: choose(condition, tx, ty), dtypes=ALL, like=np.where,
            function=False, method=False, arguments=("condition", "input", "other"), special=EDGES)
 def where(condition, x, y):
@@ -99,7 +100,8 @@ def _clamp_int(x, low, high):
            tangents=lambda t, t_low, t_high, x, low, high, out: choose(
                (x > high) | (high < low), t_high, choose(x < low, t_low, t)),
            dtypes=REALS, bodies={"int": _clamp_int}, function=False, method=False, node="ClampBackward0", refusals=_CLAMP,
-           like=lambda x, low, high: np.minimum(np.maximum(x, low), high), domain={"x": (-2.0, 2.0), "low": (-1.5, -0.1), "high": (0.1, 1.5)},
+           like=lambda x, low, high: np.minimum(np.maximum(x, low), high),
+           domain={"x": (-2.0, 2.0), "low": (-1.5, -0.1), "high": (0.1, 1.5)},
            special=EDGES)
 def clamp(x, low, high):
     """x within [low, high]; `high` where they cross, NaN where any is."""
@@ -108,7 +110,8 @@ def clamp(x, low, high):
 
 @pointwise(adjoint=lambda g, x, low, out: (choose(x >= low, g, 0), choose(x < low, g, 0)),
            tangents=lambda t, t_low, x, low, out: choose(x < low, t_low, t), dtypes=REALS,
-           bodies={"int": _larger}, function=False, method=False, node="ClampMinBackward1", like=np.maximum, special=EDGES, refusals=_CLAMP)
+           bodies={"int": _larger}, function=False, method=False, node="ClampMinBackward1", like=np.maximum, special=EDGES,
+           refusals=_CLAMP)
 def clamp_min(x, low):
     """x, not below `low`; at a tie x receives the gradient."""
     return libm.maximum(x, low)
@@ -154,7 +157,8 @@ def _same(x, nan, posinf, neginf):
 
 
 @pointwise(adjoint=lambda g, x, nan, posinf, neginf, out: (choose(BOOK["isfinite"](x), g, 0), None, None, None),
-           numbers=("nan", "posinf", "neginf"), tangents=lambda t, tn, tp, tm, x, nan, posinf, neginf, out: choose(BOOK["isfinite"](x), t, 0),
+           numbers=("nan", "posinf", "neginf"), tangents=lambda t, tn, tp, tm, x, nan, posinf, neginf,
+           out: choose(BOOK["isfinite"](x), t, 0),
            dtypes=ORDERED, bodies={"int": _same, "bool": _same}, function=False, method=False, special=EDGES,
            like=lambda x, n, p, m: np.where(np.isnan(x), n, np.where(np.isposinf(x), p, np.where(np.isneginf(x), m, x))))
 def nan_to_num(x, nan, posinf, neginf):
@@ -168,14 +172,14 @@ def _lerp_complex(x, y, w):
     return x + w * (y - x) if libm.abs(w) < 0.5 else y - (y - x) * (1 - w)
 
 
-@pointwise(partials=lambda x, y, w, out: (1 - w, w, y - x), dtypes=FLOATS + COMPLEX, function=False, method=False,
+@pointwise(cancels=True, partials=lambda x, y, w, out: (1 - w, w, y - x), dtypes=FLOATS + COMPLEX, function=False, method=False,
            node="LerpBackward1", like=lambda x, y, w: x + w * (y - x), bodies={"complex": _lerp_complex}, tol=16)
 def lerp(x, y, w):
     """x + w (y - x), exact at w = 0 and w = 1."""
     return x + w * (y - x) if libm.abs(w) < 0.5 else y - (y - x) * (1 - w)
 
 
-@pointwise(partials=lambda x, a, b, v, out: (1, v * b, v * a, None), dtypes=NUMBERS, function=False, method=False,
+@pointwise(cancels=True, partials=lambda x, a, b, v, out: (1, v * b, v * a, None), dtypes=NUMBERS, function=False, method=False,
            like=lambda x, a, b, v: x + v * a * b, tol=16, numbers=("v",))
 def addcmul(x, a, b, v):
     """x + v a b; `v` is a number."""
@@ -186,8 +190,10 @@ def _complex_addcdiv(x, a, b, v):
     return x + v * complex_quotient(a, b)
 
 
-@pointwise(partials=lambda x, a, b, v, out: (1, v / b, -v * (a / b) / b, None), dtypes=FLOATS + COMPLEX, function=False,
-           method=False, like=lambda x, a, b, v: x + v * (a / b), domain={"b": (0.5, 4.0)}, tol=16, bodies={"complex": _complex_addcdiv}, numbers=("v",))
+@pointwise(cancels=True, partials=lambda x, a, b, v, out: (1, v / b, -v * (a / b) / b, None), dtypes=FLOATS + COMPLEX,
+           function=False,
+           method=False, like=lambda x, a, b, v: x + v * (a / b), domain={"b": (0.5, 4.0)}, tol=16,
+           bodies={"complex": _complex_addcdiv}, numbers=("v",))
 def addcdiv(x, a, b, v):
     """x + v a / b; `v` is a number."""
     return x + v * (a / b)

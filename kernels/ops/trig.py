@@ -34,13 +34,15 @@ def tan(x):
     return libm.tan(x)
 
 
-@pointwise(partials=lambda x, out: (rsqrt(1 - x * x),), like=np.arcsin, aliases=("arcsin",), domain={"x": (-0.9, 0.9)}, **COMMON)
+@pointwise(partials=lambda x, out: (rsqrt(1 - x * x),), like=np.arcsin, aliases=("arcsin",), domain={"x": (-0.9, 0.9)},
+           **COMMON)
 def asin(x):
     """Arc sine; NaN outside [-1, 1]."""
     return libm.asin(x)
 
 
-@pointwise(partials=lambda x, out: (-rsqrt(1 - x * x),), like=np.arccos, aliases=("arccos",), domain={"x": (-0.9, 0.9)}, **COMMON)
+@pointwise(partials=lambda x, out: (-rsqrt(1 - x * x),), like=np.arccos, aliases=("arccos",), domain={"x": (-0.9, 0.9)},
+           **COMMON)
 def acos(x):
     """Arc cosine; NaN outside [-1, 1]."""
     return libm.acos(x)
@@ -70,7 +72,8 @@ def tanh(x):
     return libm.tanh(x)
 
 
-@pointwise(partials=lambda x, out: (rsqrt(x * x + 1),), like=np.arcsinh, aliases=("arcsinh",), domain={"x": (-5.0, 5.0)}, **COMMON)
+@pointwise(partials=lambda x, out: (rsqrt(x * x + 1),), like=np.arcsinh, aliases=("arcsinh",), domain={"x": (-5.0, 5.0)},
+           **COMMON)
 def asinh(x):
     """Inverse hyperbolic sine."""
     return libm.asinh(x)
@@ -83,7 +86,8 @@ def acosh(x):
     return libm.acosh(x)
 
 
-@pointwise(partials=lambda x, out: (1 / (1 - x * x),), like=np.arctanh, aliases=("arctanh",), domain={"x": (-0.9, 0.9)}, **COMMON)
+@pointwise(partials=lambda x, out: (1 / (1 - x * x),), like=np.arctanh, aliases=("arctanh",), domain={"x": (-0.9, 0.9)},
+           **COMMON)
 def atanh(x):
     """Inverse hyperbolic tangent; NaN outside [-1, 1]."""
     return libm.atanh(x)
@@ -96,7 +100,8 @@ def _atan2_partials(y, x, out):
     return x / safe / safe, -y / safe / safe
 
 
-@pointwise(partials=_atan2_partials, like=np.arctan2, aliases=("arctan2",), dtypes=FLOATS, floating=True, inplace=True, special=EDGES,
+@pointwise(partials=_atan2_partials, like=np.arctan2, aliases=("arctan2",), dtypes=FLOATS, floating=True, inplace=True,
+           special=EDGES,
            work=4)
 def atan2(y, x):
     """The angle of the point (x, y), from -pi to pi; `input` is y, `other` is x."""
@@ -128,7 +133,8 @@ def _sinc_curve(x, out):
     return BOOK["where"](x == 0, -3.289868133696453, -9.869604401089358 * BOOK["sinc"](x) - 2 * out / nonzero)
 
 
-@pointwise(partials=lambda x, out: (_sinc_curve(x, out),), dtypes=ANY, function=False, method=False, like=lambda x: np.where(
+@pointwise(cancels=True, partials=lambda x, out: (_sinc_curve(x, out),), dtypes=ANY, function=False, method=False,
+           like=lambda x: np.where(
     x == 0, 0, (np.cos(np.pi * x) - np.sinc(x)) / np.where(x == 0, 1, x)), domain={"x": (0.3, 2.0)}, tol=64,
     bodies={"complex": _complex_slope}, work=8)
 def sinc_slope(x):
@@ -137,7 +143,8 @@ def sinc_slope(x):
     return _slope_series(u) if libm.abs(u) < 0.3 else (libm.cos(u) - libm.sin(u) / u) / x
 
 
-@pointwise(partials=lambda x, out: (BOOK["sinc_slope"](x),), like=np.sinc, dtypes=ANY, floating=True, inplace=True,
+@pointwise(cancels=True, partials=lambda x, out: (BOOK["sinc_slope"](x),), like=np.sinc, dtypes=ANY, floating=True,
+           inplace=True,
            bodies={"complex": _complex_sinc}, domain={"x": (-2.0, 2.0)}, special=(0.0, 0.5, np.nan), tol=16, work=4)
 def sinc(x):
     """sin(pi x) / (pi x), 1 at 0."""
@@ -145,7 +152,8 @@ def sinc(x):
     return libm.sin(u) / u if x != 0 else u + 1
 
 
-@pointwise(partials=lambda x, out: (57.29577951308232,), like=np.rad2deg, dtypes=FLOATS, floating=True, inplace=True, special=EDGES,
+@pointwise(partials=lambda x, out: (57.29577951308232,), like=np.rad2deg, dtypes=FLOATS, floating=True, inplace=True,
+           special=EDGES,
            node="Rad2DegBackward0")
 def rad2deg(x):
     """Radians to degrees."""
