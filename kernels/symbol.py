@@ -17,7 +17,7 @@ Operand = "Symbol | complex"
 class Symbol:
     """A name (an input) or an operator applied to symbols and numbers."""
 
-    __slots__ = ("name", "operator", "operands")
+    __slots__ = ("name", "operands", "operator")
 
     def __init__(self, name: str = "", operator=None, operands: Sequence = ()):
         self.name, self.operator, self.operands = name, operator, tuple(operands)

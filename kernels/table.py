@@ -36,28 +36,28 @@ class Kernel:
         return f"<{kind} kernel {self.operator.name} on {self.runs_on}>"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def forward_ufunc(operator: Pointwise, dtype: str) -> np.ufunc:
     """The loaded CPU kernel of a pointwise operator computed in `dtype`."""
     from .cpu import maps, native
     return native.make_ufunc(maps.forward_program(operator, dtype))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def gradient_ufunc(operator: Pointwise, dtype: str, mask: tuple[bool, ...]) -> np.ufunc:
     """The loaded CPU kernel of the gradients that `mask` asks for."""
     from .cpu import maps, native
     return native.make_ufunc(maps.gradient_program(operator, dtype, mask))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def cast_ufunc(source: str, target: str) -> np.ufunc:
     """The loaded CPU kernel of a dtype conversion."""
     from .cpu import maps, native
     return native.make_ufunc(maps.cast_program(source, target))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def rows_of(ufunc: np.ufunc) -> np.ufunc | None:
     """The same kernel over rows: a gufunc whose outer steps NumPy hands over whole, so that they run on several threads.
 
@@ -114,7 +114,7 @@ class Table(Mapping):
         return f"dispatch table, {len(names)} operators\n" + "\n".join(rows)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _derived(name: str, device: str) -> Kernel:
     operator = BOOK[name]
     host = device == "cuda" and isinstance(operator, Structural) and operator.host

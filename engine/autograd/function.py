@@ -60,7 +60,7 @@ class FunctionCtx(Node):
     def saved_tensors(self) -> tuple:
         """What `save_for_backward` was given. GradError after the graph was freed, or if a tensor was written since."""
         if self._kept is dispatch.FREED:
-            raise GradError(dispatch._FREED_TEXT)
+            raise GradError(dispatch.FREED_TEXT)
         found = []
         for kept in self._kept:
             if kept is None:

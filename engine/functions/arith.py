@@ -5,9 +5,8 @@ The operators `+`, `-`, `*`, `/` of tensors go straight to the records (engine.f
 from __future__ import annotations
 
 from .. import dispatch
-from ..dispatch import Kind
 from ..errors import DTypeError
-from ..tensor import Tensor
+from ..tensor import Kind, Tensor
 from .operands import binary, caller, in_place, into, is_number, need_tensor, plain, unary
 from .registry import public
 

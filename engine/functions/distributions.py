@@ -13,7 +13,7 @@ import numpy as np
 from kernels.book import BOOK
 from kernels.cpu import randoms
 
-from .. import dispatch, dtypes
+from .. import dispatch, dtypes, tape
 from ..dtypes import DEFAULT
 from ..errors import DTypeError
 from ..random import Generator
@@ -38,7 +38,7 @@ def _overwrite(self: Tensor, rule: str, a: float, b: float, generator) -> Tensor
         bump(self)
         return self
     if recorded:
-        dispatch.tape.check_inplace(self)
+        tape.check_inplace(self)
     value = wrap(_floats(allocate(array.shape, self._kind), rule, a, b, generator), self._kind)
     return dispatch.write(self, BOOK["noise"](self, value) if recorded else value)
 
@@ -141,7 +141,7 @@ def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Generator | 
     if isinstance(p, Tensor):
         value = _bernoulli(p.detach().expand(self._array.shape), self._kind, generator)
         if modes.enabled and self.requires_grad:
-            dispatch.tape.check_inplace(self)
+            tape.check_inplace(self)
             value = BOOK["noise"](self, value)
         return dispatch.write(self, value)
     if not 0 <= p <= 1:

@@ -16,10 +16,11 @@ import numpy as np
 from kernels.book import BOOK
 from kernels.cpu import buffers, fills
 
-from .. import dispatch, dtypes
+from .. import dispatch, dtypes, tape
 from ..dtypes import DEFAULT
 from ..errors import ShapeError
-from ..tensor import KIND, Kind, Tensor, wrap
+from ..tape import modes
+from ..tensor import KIND, Kind, Tensor, bump, wrap
 from . import create
 from .create import finish, kind_of, number
 from .registry import public
@@ -325,7 +326,7 @@ def _plain(x: Tensor) -> bool:
     """Whether a tensor may be overwritten without a record."""
     if not x._array.flags.writeable:
         return False
-    return (not x._needs and x._view is None) or not dispatch.modes.enabled or not x.requires_grad
+    return (not x._needs and x._view is None) or not modes.enabled or not x.requires_grad
 
 
 @public(method=False)
@@ -340,9 +341,9 @@ def fill_(self: Tensor, value) -> Tensor:
     value = _value(self._kind, value, "fill_")
     if not value._needs and _plain(self):
         fills.fill(self._array, value._array)
-        dispatch.bump(self)
+        bump(self)
         return self
-    dispatch.tape.check_inplace(self)
+    tape.check_inplace(self)
     return dispatch.write(self, BOOK["fill"](self, value))
 
 
@@ -351,7 +352,7 @@ def zero_(self: Tensor) -> Tensor:
     """Write zero into every element of this tensor."""
     if _plain(self):
         fills.fill(self._array, _zero(self._kind))
-        dispatch.bump(self)
+        bump(self)
         return self
-    dispatch.tape.check_inplace(self)
+    tape.check_inplace(self)
     return dispatch.write(self, BOOK["zero"](self))

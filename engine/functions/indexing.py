@@ -17,7 +17,8 @@ from kernels.book import BOOK
 from kernels.cpu import gathers
 
 from .. import dtypes, tape
-from ..dispatch import cast, common_device, constant, edge_of, modes, store, write
+from ..dispatch import cast, common_device, constant, store, write
+from ..tape import edge_of, modes
 from ..tensor import KIND, KIND_OF_NUMPY, Tensor, bump, wrap
 from ..views import checked_index, select_fast
 

@@ -8,8 +8,8 @@ import numpy as np
 from kernels.book import BOOK
 
 from .. import dispatch, dtypes
-from ..dispatch import Kind, PointwiseCaller
-from ..tensor import Tensor
+from ..dispatch import PointwiseCaller
+from ..tensor import Kind, Tensor
 
 NUMBERS = (bool, int, float, complex)
 

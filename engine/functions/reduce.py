@@ -158,7 +158,7 @@ def whole(name: str, saves_input: bool = False) -> Callable[[Tensor], Tensor | N
     def entry_changed(changed_name: str, device: str) -> None:
         if changed_name == name:
             loops.clear()
-    dispatch.kernel_table.TABLE.listeners.append(entry_changed)
+    dispatch.table().listeners.append(entry_changed)
     return call
 
 
@@ -289,7 +289,7 @@ def _extreme_of(name: str, hot: Callable, other_name: str) -> Callable:
         return finish_all(make, BOOK[f"{name}_dim"](input, dims=dims, keepdim=keepdim), out)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (f"The {name}imum of all elements; with `dim`, (values, indices) along it, the first where several "
-                        f"are equal; with a tensor, `{other_name}`. NaN wins. Errors: RuntimeError and IndexError over no elements.")
+                        f"are equal; with a tensor, `{other_name}`. NaN wins. RuntimeError and IndexError over no elements.")
     return public()(function)
 
 

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 from kernels.book import BOOK
+from kernels.cpu import pool
 
-from .. import dispatch, dtypes
-from ..dispatch import LARGE, modes, pool
+from .. import dispatch, dtypes, tape
 from ..errors import DTypeError, ShapeError
+from ..large import LARGE
+from ..tape import modes
 from ..tensor import KIND, Tensor, bump
 from .operands import caller, in_place, into, must_fit, need_tensor, plain, unary
 from .registry import public
@@ -79,7 +81,7 @@ def masked_fill_(self: Tensor, mask: Tensor, value) -> Tensor:
     array = self._array
     if (modes.enabled and (self.requires_grad or filling._needs)) or not array.flags.writeable:
         if modes.enabled and self.requires_grad:
-            dispatch.tape.check_inplace(self)
+            tape.check_inplace(self)
         return dispatch.write(self, (_fill_tensor if isinstance(value, Tensor) else _fill_number)(mask, filling, self))
     if array.size >= LARGE:
         pool.ensure()

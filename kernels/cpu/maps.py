@@ -112,7 +112,7 @@ def forward_program(op: Pointwise, dtype: str) -> Program:
                        op.operand_types(dtype), results, dtype, op.work, op.numbers)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def gradient_plan(op: Pointwise, is_complex: bool, mask: tuple[bool, ...]) -> tuple[tuple, tuple[str, ...]]:
     """Expressions of the wanted gradients and the names of the values they read (`g`, inputs, `out`)."""
     gradients = op.gradients(is_complex)

@@ -25,7 +25,7 @@ GRAIN = 1 << 15             # elements of light work below which one thread is f
 SPINS = 8000                # about 200 us of `pause` before a worker sleeps
 CLOSED = 1 << 62
 
-_RUN_CHUNK = f'''
+_RUN_CHUNK = '''
 @inline
 def run_chunk(task, c):
     begin = c * word(task, 7)

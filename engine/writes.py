@@ -1,0 +1,153 @@
+"""In-place operators and `out=`: how a computed value gets into the memory of a tensor, and how its history follows."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from kernels import table as kernel_table
+from kernels.book import SAME, Pointwise
+from kernels.cpu import pool
+
+from . import dtypes, tape
+from .casts import cast
+from .errors import DeviceError, DTypeError, GradError, ShapeError
+from .large import LARGE
+from .promotion import broadcast_error, constant
+from .tape import Node, clock, edge_of, modes
+from .tensor import KIND_OF_NUMPY, Tensor, bump
+
+new = object.__new__
+
+
+def can_write(target: Tensor, result: Tensor) -> None:
+    """Check that a result may be stored in a tensor of another dtype or shape; DTypeError or ShapeError otherwise."""
+    if not dtypes.can_cast(result._kind.dtype, target._kind.dtype):
+        raise DTypeError(f"result type {result._kind.dtype.scalar} can't be cast to the desired output type "
+                         f"{target._kind.dtype.scalar}")
+
+
+class CopyBackwards(Node):
+    """A tensor overwritten by another: the old value's gradient is zero, the new value gets all."""
+
+    __slots__ = ()
+
+    def backward(self, g):
+        return None if self.edges[0] is None else g * 0, g
+
+
+def write(target: Tensor, result: Tensor, copies: bool = False) -> Tensor:
+    """Store a computed value in a tensor's memory and give the tensor its history: the end of every in-place operator.
+
+    `copies`: the value is a tensor of its own that the user holds (copy_, fill_, assignment), not one just computed for the target.
+    """
+    recording = modes.enabled and (tape.tracked(target) or result.requires_grad)
+    if recording:
+        tape.check_inplace(target)
+    can_write(target, result)
+    if result._array.shape != target._array.shape:
+        raise ShapeError(f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(result.shape)}")
+    if result._kind is not target._kind:
+        result = cast(result, target._kind)
+    store(target._array, result._array)
+    bump(target)
+    if recording:
+        edge = edge_of(result)
+        if target._view is None and (copies or not isinstance(edge, Node)):
+            node = new(CopyBackwards)
+            node.edges, node.hooks, node.order = (edge_of(target), edge), None, next(clock)
+            edge = node
+        tape.rebase(target, edge)
+    return target
+
+
+def store(target: np.ndarray, value: np.ndarray) -> None:
+    """Copy an array into another of the same dtype (broadcasting) by our kernel; refuses read-only memory."""
+    if not target.flags.writeable:
+        if any(not step and n > 1 for step, n in zip(target.strides, target.shape, strict=True)):
+            raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                               "Please clone() the tensor before performing the operation.")
+        raise RuntimeError("this tensor shares memory that NumPy marked read-only; clone() it before writing")
+    if not target.size:
+        return
+    kind = KIND_OF_NUMPY[target.dtype].dtype.name
+    if target.size >= LARGE:
+        pool.ensure()
+    kernel_table.cast_ufunc(kind, kind)(value, target)
+
+
+def into(out: Tensor, result: Tensor) -> Tensor:
+    """Give a result to the caller's `out=` tensor, resized if it has another shape."""
+    if not isinstance(out, Tensor):
+        raise TypeError(f"argument 'out' must be Tensor, not {type(out).__name__}")
+    if out._needs or result._needs:
+        if modes.enabled:
+            raise GradError("functions with out=... arguments don't support automatic differentiation, but one of the arguments "
+                            "requires grad.")
+        result = result.detach()
+    if out._kind.device is not result._kind.device:
+        raise DeviceError(f"Expected out tensor to be on {result._kind.device}, but got {out._kind.device}")
+    can_write(out, result)
+    if out._array.shape != result._array.shape:
+        if out._array.size:
+            import warnings
+            warnings.warn(f"An output with one or more elements was resized since it had shape {list(out.shape)}, which does not "
+                          f"match the required output shape {list(result.shape)}. This behavior is deprecated, and in a future "
+                          "release outputs will not be resized unless they have zero elements.", UserWarning, stacklevel=3)
+        out._array = np.empty(result._array.shape, out._kind.numpy)
+    return write(out, result)
+
+
+def inplace(call: Callable, op: Pointwise | None = None) -> Callable:
+    """The in-place method of an operator: compute, then write; straight into the memory where nothing is recorded."""
+    loops = op.apply.loops if op is not None and len(op.inputs) == 2 and op.result is SAME else None
+
+    def method(self: Tensor, *others, **options) -> Tensor:
+        if loops is not None and len(others) == 1 and not options and not self._needs and self._view is None:
+            other = others[0]
+            if other.__class__ is Tensor and other._kind is self._kind and not other._needs and other._view is None and (
+                    not op.floating or self._kind.dtype.category >= 2) and self._array.flags.writeable:
+                return _direct(self, other)
+            if other.__class__ is float and self._kind.dtype.category >= 2:
+                return _direct(self, constant(other, self._kind))
+        if not modes.enabled and loops is not None and len(others) == 1 and not options and self._array.flags.writeable:
+            other = others[0]
+            if other.__class__ is Tensor and other._kind is self._kind and (not op.floating or self._kind.dtype.category >= 2):
+                return _direct(self, other)
+        if not modes.enabled or not (tape.tracked(self) or any(o.__class__ is not float and isinstance(o, Tensor) and o.requires_grad
+                                                               for o in (*others, *options.values()))):
+            return write(self, call(self, *others, **options))
+        tape.check_inplace(self)
+        handle = tape.Handle(self)
+        result = call(handle.cell[0], *(handle.cell[0] if o is self else o for o in others),
+                      **{name: handle.cell[0] if o is self else o for name, o in options.items()})
+        handle.settle()
+        return write(self, result)
+
+    def _direct(self: Tensor, other: Tensor) -> Tensor:
+        array = self._array
+        if array.size >= LARGE:
+            pool.ensure()
+        try:
+            loops[self._kind][0](array, other._array, array)
+        except ValueError as error:
+            shape = np.broadcast_shapes(array.shape, other._array.shape) if _broadcasts(array, other._array) else None
+            if shape is None:
+                raise broadcast_error(op.name, (self, other)) from error
+            raise ShapeError(f"output with shape {list(array.shape)} doesn't match the broadcast shape "
+                             f"{list(shape)}") from error
+        counter = self._counter
+        if counter is None:
+            self._counter = [1]
+        else:
+            counter[0] += 1
+        return self
+    return method
+
+
+def _broadcasts(a: np.ndarray, b: np.ndarray) -> bool:
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        return False
+    return True
