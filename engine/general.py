@@ -1,16 +1,14 @@
 """Folds and structural operators on tensors: one caller for all, and the node that keeps what an adjoint names."""
 from __future__ import annotations
 
-import inspect
-
 from kernels import table as kernel_table
-from kernels.book import Fold, Structural
+from kernels.book import Fold, Structural, parameters
 
 from . import tape
 from .errors import GradError
 from .saved import FREED, FREED_TEXT, alias, changed, version_of
 from .tape import Node, clock, edge_of, modes, refresh
-from .tensor import KIND_OF_NUMPY, Tensor, View, shared_counter, wrap
+from .tensor import KIND_OF_NUMPY, Tensor, wrap
 
 new = object.__new__
 
@@ -76,14 +74,14 @@ class GeneralCaller:
         named = getattr(op, "node_dims", "")
         self.node_dims = type(named, (GeneralNode,), {"__slots__": (), "caller": self, "__module__": "engine.autograd"}) if named else None
         self.inputs = op.inputs if isinstance(op, Structural) else ("x", *(f"extra{k}" for k in range(op.extra)))
-        self.many, self.view, self.folds = getattr(op, "many", False), getattr(op, "view", False), isinstance(op, Fold)
+        self.many, self.folds = getattr(op, "many", False), isinstance(op, Fold)
         self.one = not self.many and len(self.inputs) == 1
         self.loops: dict = {}           # device type -> entry of the table
         self.gradients: dict = {}
         self.reads: list = []
         self.keeps: list = []
         if op.adjoint is not None:
-            for name in inspect.signature(op.adjoint).parameters:
+            for name in parameters(op.adjoint):
                 self.reads.append(self._read(name))
 
     def _read(self, name: str):
@@ -112,7 +110,7 @@ class GeneralCaller:
         return tuple(results) if several else results[0]
 
     def _of_one(self, x: Tensor, options):
-        """The common case, one operand: views, folds, most structural operators."""
+        """The common case, one operand: folds, most structural operators."""
         raw = self._run((x._array,), (x,), options)
         several = raw.__class__ is tuple or raw.__class__ is list
         if several:
@@ -121,11 +119,6 @@ class GeneralCaller:
             kind = x._kind
             result = wrap(raw, kind if raw.dtype is kind.numpy else KIND_OF_NUMPY[raw.dtype])
             results = (result,)
-        if self.view:
-            counter = shared_counter(x)
-            for k, r in enumerate(results):
-                r._counter = counter
-                r._view = View(x, self.op, options, modes.enabled, k if several else -1)
         if x._view is not None:
             refresh(x)
         if x._needs and modes.enabled and self.op.adjoint is not None:
@@ -182,14 +175,3 @@ class GeneralCaller:
                 saved.append([t._kind for t in tensors] if self.many else tensors[k]._kind)
         node.saved, node.counted, node.version = tuple(saved), tuple(counted), version_of(counted)
         return node
-
-    def replay(self, parent: Tensor, view: View, tensor: Tensor):
-        """A fresh node for a view of a base that was written; views keep nothing but shapes."""
-        edge = edge_of(parent)
-        if edge is None:
-            return None
-        node = self.make_node([tensor], view.output >= 0, (parent,), [edge], view.options)
-        if view.output < 0:
-            return node
-        node.results = view.output + 1
-        return tape.Branch(node, view.output)

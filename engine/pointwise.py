@@ -416,7 +416,7 @@ class PointwiseCaller:
         """The hot path of an operator of three inputs (where, clamp, lerp); for others the general entry."""
         op, general, loops, record, floating = self.op, self.__call__, self.loops, self.record, self.op.floating
         if len(op.inputs) != 3 or any(t != "T" for t in op.operands[1:]):
-            return general
+            return lambda *operands: general(*operands)
         mask = None if op.operands[0] == "T" else KIND[dtypes.by_name(op.operands[0])]
         differentiable = op.differentiable
 

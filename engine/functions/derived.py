@@ -26,6 +26,7 @@ def publish(op: Pointwise) -> None:
     caller = op.apply
     hot = {1: caller.unary, 2: caller.binary}.get(len(op.inputs), caller.several)()
     function = _function(op, hot)
+    hot.__name__, hot.__qualname__, hot.__doc__ = op.name, f"Tensor.{op.name}", function.__doc__
     for name in (op.name, *op.aliases):
         if op.function and name not in PUBLIC:
             PUBLIC[name] = function
