@@ -99,12 +99,18 @@ def build(precision: Precision) -> dict:
     c_sin, c_cos, c_atan, c_asin = (coefficients(precision, t) for t in (SIN, COS, ATAN, ASIN))
 
     def reduce(x):
-        """q, r and r_lo with x = q pi/2 + r + r_lo; the first product is exact, the others leave their rounding."""
+        """q, r and r_lo with x = q pi/2 + r + r_lo; r_lo holds the rounding of the second product and of its sum.
+
+        Close to a multiple of pi the sum cancels, so its error is taken as Knuth's two-sum does, which assumes no order.
+        """
         t = fma(x, two_over_pi, magic)
         k = t - magic
-        first = fma(k, minus_p1, x)
-        r = fma(k, minus_p2, first)
-        r_lo = fma(k, minus_p3, fma(k, minus_p2, first - r))
+        first = fma(k, minus_p1, x)             # exact
+        second = k * minus_p2
+        second_lo = fma(k, minus_p2, -second)
+        r = first + second
+        part = r - first
+        r_lo = fma(k, minus_p3, ((first - (r - part)) + (second - part)) + second_lo)
         return bits(t), r, r_lo
 
     def sin_reduced(r, r_lo):
