@@ -1,8 +1,9 @@
 """From a call on tensors to a kernel of the table: the table as users see it, and a caller for every record of the book.
 
-`Pointwise` records get a `PointwiseCaller` (the hot path), views a `ViewCaller`, folds and other structural operators a `GeneralCaller`. Callers
-promote dtypes, check devices, run the kernel, wrap the result, and record. What a call means (argument names, dims, out=) is
-settled above, in `engine.functions`, which finds here the pieces that it shares. Users extend the table with `register`.
+`Pointwise` records get a `PointwiseCaller` (the hot path), views a `ViewCaller`, folds and other structural operators a
+`GeneralCaller`. Callers promote dtypes, check devices, run the kernel, wrap the result, and record. What a call means
+(argument names, dims, out=) is settled above, in `engine.functions`, which finds here the pieces that it shares. Users extend
+the table with `register`.
 """
 from __future__ import annotations
 
@@ -28,10 +29,10 @@ def table() -> kernel_table.Table:
 def register(operator: str, device: str = "cpu", kernel: Callable | None = None, *, host: bool = False):
     """Replace or add the kernel of an operator on a device; usable as a decorator.
 
-    `kernel` is a callable of arrays (NumPy's on "cpu") in the operator's order, with its options as keywords, returning an array (or a
-    tuple). It decides values only: promotion, shapes of gradients and recording stay the engine's. `host=True` marks an entry whose numbers
-    are computed on the CPU. `table().unregister(operator, device)` goes back. Errors: KeyError for an unknown operator,
-    ValueError for an unknown device, TypeError for what is not callable.
+    `kernel` is a callable of arrays (NumPy's on "cpu") in the operator's order, with its options as keywords, returning
+    an array (or a tuple). It decides values only: promotion, shapes of gradients and recording stay the engine's.
+    `host=True` marks an entry whose numbers are computed on the CPU. `table().unregister(operator, device)` goes back.
+    Errors: KeyError for an unknown operator, ValueError for an unknown device, TypeError for what is not callable.
     """
     if kernel is None:
         return lambda function: register(operator, device, function, host=host) or function
@@ -65,4 +66,8 @@ def attach_all() -> None:
             attach(op)
 
 
-__all__ = ["FREED", "FREED_TEXT", "GeneralCaller", "LARGE", "PointwiseCaller", "alias", "attach", "attach_all", "broadcast_error", "cast", "cast_array", "common_device", "constant", "inplace", "into", "item_of", "operand", "overwritten", "register", "store", "sum_to_shape", "table", "write"]
+__all__ = [
+    "FREED", "FREED_TEXT", "GeneralCaller", "LARGE", "PointwiseCaller", "alias", "attach", "attach_all",
+    "broadcast_error", "cast", "cast_array", "common_device", "constant", "inplace", "into", "item_of", "operand",
+    "overwritten", "register", "store", "sum_to_shape", "table", "write",
+]

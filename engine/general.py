@@ -72,7 +72,8 @@ class GeneralCaller:
         self.op = op
         self.node = type(op.node_name, (GeneralNode,), {"__slots__": (), "caller": self, "__module__": "engine.autograd"})
         named = getattr(op, "node_dims", "")
-        self.node_dims = type(named, (GeneralNode,), {"__slots__": (), "caller": self, "__module__": "engine.autograd"}) if named else None
+        about = {"__slots__": (), "caller": self, "__module__": "engine.autograd"}
+        self.node_dims = type(named, (GeneralNode,), about) if named else None
         self.inputs = op.inputs if isinstance(op, Structural) else ("x", *(f"extra{k}" for k in range(op.extra)))
         self.many, self.folds = getattr(op, "many", False), isinstance(op, Fold)
         self.one = not self.many and len(self.inputs) == 1

@@ -1,7 +1,7 @@
 """Pointwise operators on tensors: the hot path. A call is a few attribute reads, one ufunc call and one object.
 
-`PointwiseCaller` makes the closures that become functions and methods; `PointwiseNode` is what they record, and a `Plan` says what a node reads to compute
-the gradients of one set of inputs with a single kernel.
+`PointwiseCaller` makes the closures that become functions and methods; `PointwiseNode` is what they record, and a `Plan` says
+what a node reads to compute the gradients of one set of inputs with a single kernel.
 """
 from __future__ import annotations
 
@@ -298,6 +298,7 @@ class PointwiseCaller:
     def unary(self) -> Callable[[Tensor], Tensor]:
         """The hot path of an operator of one input."""
         loops, general, floating, plan_of, node_class = self.loops, self.__call__, self.op.floating, self.plan, self.node
+        run = self.run
         plans: dict = {}
         differentiable = self.op.differentiable
 
@@ -308,8 +309,10 @@ class PointwiseCaller:
                 a = x._array
             except AttributeError:
                 return general(x)
-            if (floating and kind.dtype.category < 2) or a.size >= LARGE:
+            if floating and kind.dtype.category < 2:
                 return general(x)
+            if a.size >= LARGE:
+                return run((x,), kind)
             ufunc, out_kind = loops[kind]
             r = new(Tensor)
             r._array, r._kind = ufunc(a, out=...), out_kind
@@ -345,6 +348,7 @@ class PointwiseCaller:
         plans: dict = {}
         floating = op.floating
         differentiable = op.differentiable
+        run = self.run
 
         def call(input: Tensor, other) -> Tensor:
             x, y = input, other
@@ -363,7 +367,7 @@ class PointwiseCaller:
             except AttributeError:
                 return general(x, y)
             if a.size >= LARGE or b.size >= LARGE:
-                return general(x, y)
+                return run((x, y), kind)
             ufunc, out_kind = loops[kind]
             r = new(Tensor)
             try:
@@ -419,6 +423,7 @@ class PointwiseCaller:
             return lambda *operands: general(*operands)
         mask = None if op.operands[0] == "T" else KIND[dtypes.by_name(op.operands[0])]
         differentiable = op.differentiable
+        run = self.run
 
         def call(x, y, z) -> Tensor:
             try:
@@ -442,7 +447,7 @@ class PointwiseCaller:
             except AttributeError:
                 return general(x, y, z)
             if a.size >= LARGE or b.size >= LARGE or c.size >= LARGE:
-                return general(x, y, z)
+                return run((x, y, z), kind)
             ufunc, out_kind = loops[kind]
             try:
                 array = ufunc(a, b, c, out=...)

@@ -1,6 +1,7 @@
-"""Operands of an operator: promotion of dtypes, one device for all, Python numbers as tensors, the error for shapes that do not broadcast."""
+"""Operands of an operator: promotion of dtypes, one device for all, Python numbers as tensors, shapes that do not broadcast."""
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,7 +68,7 @@ def broadcast_error(name: str, tensors: Sequence[Tensor]) -> ShapeError:
     ndim = max(map(len, shapes))
     for d in range(1, ndim + 1):
         sizes = [(s[-d], letters[k % 7]) for k, s in enumerate(shapes) if len(s) >= d and s[-d] != 1]
-        for (n, a), (m, b) in zip(sizes, sizes[1:], strict=False):
+        for (n, a), (m, b) in itertools.pairwise(sizes):
             if n != m:
                 return ShapeError(f"The size of tensor {a} ({n}) must match the size of tensor {b} ({m}) at non-singleton "
                                   f"dimension {ndim - d}")

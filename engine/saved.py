@@ -45,7 +45,8 @@ def overwritten(tensor: Tensor, edge: Node | None, now: int, before: int) -> Gra
             "enable anomaly detection to find the operation that failed to compute its gradient, with "
             "torch.autograd.set_detect_anomaly(True, check_nan=False).")
     return GradError("one of the variables needed for gradient computation has been modified by an inplace operation: "
-                     f"[engine.{tensor._kind.dtype.legacy} {list(tensor.shape)}]{made} is at version {now}; expected version {before} "
+                     f"[engine.{tensor._kind.dtype.legacy} {list(tensor.shape)}]{made} is at version {now}; "
+                      f"expected version {before} "
                      f"instead. Hint: {hint}")
 
 

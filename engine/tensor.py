@@ -257,7 +257,8 @@ class Tensor:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value._kind is not self._kind:
                 raise DTypeError(f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with grad_dtype "
-                                 f"'{self.dtype}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's dtype).")
+                                 f"'{self.dtype}'. The gradient must match the tensor's grad_dtype "
+                                  "(defaults to the tensor's dtype).")
             if value._array.shape != self._array.shape:
                 raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
                                    f"'{list(self.shape)}'. Please ensure that the gradient and the tensor are the same size")

@@ -65,7 +65,8 @@ def store(target: np.ndarray, value: np.ndarray) -> None:
     """Copy an array into another of the same dtype (broadcasting) by our kernel; refuses read-only memory."""
     if not target.flags.writeable:
         if any(not step and n > 1 for step, n in zip(target.strides, target.shape, strict=True)):
-            raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory "
+                               "location. "
                                "Please clone() the tensor before performing the operation.")
         raise RuntimeError("this tensor shares memory that NumPy marked read-only; clone() it before writing")
     if not target.size:
@@ -114,8 +115,8 @@ def inplace(call: Callable, op: Pointwise | None = None) -> Callable:
             other = others[0]
             if other.__class__ is Tensor and other._kind is self._kind and (not op.floating or self._kind.dtype.category >= 2):
                 return _direct(self, other)
-        if not modes.enabled or not (tape.tracked(self) or any(o.__class__ is not float and isinstance(o, Tensor) and o.requires_grad
-                                                               for o in (*others, *options.values()))):
+        if not modes.enabled or not (tape.tracked(self) or any(
+                isinstance(o, Tensor) and o.requires_grad for o in (*others, *options.values()))):
             return write(self, call(self, *others, **options))
         tape.check_inplace(self)
         handle = tape.Handle(self)

@@ -61,12 +61,13 @@ def ulp(n: float) -> float:
 class Operator:
     """What all kinds of records share.
 
-    `dtypes`: dtypes it computes in; `result`: rule from the dtype computed in to the dtype of the result(s);
-    `floating`: integer operands are computed in the default float dtype; `like`: the NumPy or SciPy function it must
-    equal; `samples`: for tests, a function of (generator, dtype) giving operands (and options) where `domain` cannot say; `tol`: tolerance in ulp,
-    0 for exact; `cancels`: a sum whose terms may cancel, so that the tolerance is in ulp of the operands;
-    `aliases`: other public names; `python`: Python's operator methods; `function`, `method`, `inplace`: which public forms exist;
-    `node`: the name of its node in `grad_fn` where it is not the operator's own; `source`: paper, standard or documentation.
+    `dtypes`: dtypes it computes in; `result`: rule from the dtype computed in to the dtype of the result(s); `special`:
+    values that tests try in all combinations, for all operands or by operand; `floating`: integer operands are computed
+    in the default float dtype; `like`: the NumPy or SciPy function it must equal; `samples`: for tests, a function of
+    (generator, dtype) giving operands (and options) where `domain` cannot say; `tol`: tolerance in ulp, 0 for exact;
+    `cancels`: a sum whose terms may cancel, so that the tolerance is in ulp of the operands; `aliases`: other public
+    names; `python`: Python's operator methods; `function`, `method`, `inplace`: which public forms exist; `node`: the
+    name of its node in `grad_fn` where it is not the operator's own; `source`: paper, standard or documentation.
     """
     name: str
     doc: str = ""
@@ -74,7 +75,7 @@ class Operator:
     result: Callable[[str], str | tuple[str, ...]] = SAME
     floating: bool = False
     domain: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    special: tuple = ()
+    special: tuple | dict[str, tuple] = ()
     like: Callable | None = None
     samples: Callable | None = None
     tol: float = 4.0
@@ -210,6 +211,7 @@ class Fold(Operator):
     extra: int = 0
     empty: bool = True                  # has a value on no elements
     positions: bool = False             # the last component of a state is a position
+    sums: bool = False                  # combine adds numbers, which may be done in any order
     adjoint: Callable | None = None
     work: int = 1
     kernel: Fold | None = None

@@ -1,7 +1,8 @@
 """The book walked by generic tests: every record, every dtype that it declares, every layout, gradients to second order.
 
-The oracle of values is the record's `like` (NumPy or SciPy), computed in the widest precision at hand; that of gradients is the central
-difference of the operator itself in float64. What a table cannot hold (ties, error texts, aliasing) is in the files by family.
+The oracle of values is the record's `like` (NumPy or SciPy), computed in the widest precision at hand; that of gradients the
+central difference of the operator itself in float64. What a table cannot hold (ties, error texts, aliasing) is in the files
+by family.
 """
 import itertools
 import math
@@ -119,8 +120,9 @@ def test_pointwise_values(op, dtype, rng):
 @pytest.mark.parametrize("op, dtype", [pytest.param(op, d, id=f"{op.name}-{d}") for op in POINTWISE if op.like is not None
                                        for d in ("float32", "float64") if d in op.dtypes])
 def test_pointwise_special_values(op, dtype, rng):
-    values = np.array(op.special or (0.0, 1.0), dtype)
-    grids = np.meshgrid(*[values if t == dtype else np.array([False, True]) for t in op.operand_types(dtype)])
+    special = op.special if isinstance(op.special, dict) else dict.fromkeys(op.inputs, op.special or (0.0, 1.0))
+    grids = np.meshgrid(*[np.array(special[name], dtype) if t == dtype else np.array([False, True])
+                          for name, t in zip(op.inputs, op.operand_types(dtype), strict=True)])
     seen = op(*[from_array(np.ascontiguousarray(g)) for g in grids]).numpy()
     assert_like(seen, reference(op, dtype, grids), op, grids)
 
@@ -132,8 +134,9 @@ def test_plain_python_runs_the_same_function(op, dtype, rng):
     arrays = operands(rng, op, dtype, (7,))
     seen = op(*[from_array(a) for a in arrays]).numpy()
     plain = [op.scalar(*[a[i].item() for a in arrays]) for i in range(7)]
-    if seen.dtype.kind == "f":
-        np.testing.assert_allclose(seen, np.array(plain, seen.dtype), rtol=1e-14, atol=1e-300)
+    if seen.dtype.kind == "f":      # near a zero of lgamma the C library's result, too, is right to an ulp of the operands only
+        scale = max(1.0, *(float(np.abs(a).max()) for a in arrays)) if op.cancels else 0.0
+        np.testing.assert_allclose(seen, np.array(plain, seen.dtype), rtol=1e-14, atol=max(1e-300, op.tol * EPS["float64"] * scale))
     else:
         np.testing.assert_array_equal(seen, np.array(plain).astype(seen.dtype))
 
@@ -143,12 +146,18 @@ def test_plain_python_runs_the_same_function(op, dtype, rng):
 DIFFERENTIABLE = [op for op in POINTWISE if op.differentiable]
 
 
-def leaves(arrays):
+def leaves(arrays, fixed=()):
+    """Tensors that require a gradient where it can be asked for, but for the `fixed` positions."""
     made = [from_array(a.copy()) for a in arrays]
-    for t in made:
-        if t.dtype.category >= 2:
+    for k, t in enumerate(made):
+        if t.dtype.category >= 2 and k not in fixed:
             t.requires_grad_()
     return made
+
+
+def without_gradient(op, is_complex: bool) -> tuple[int, ...]:
+    """Operands that have no derivative by the record: an order, a scale, a number. Differences must not move them."""
+    return tuple(k for k, gradient in enumerate(op.gradients(is_complex)) if gradient is None)
 
 
 def slope(f, arrays, directions, step):
@@ -163,14 +172,15 @@ def pairing(a, b) -> float:
     return float(np.sum(np.real(np.conj(a) * b)))
 
 
-def check_gradients(call, arrays, rng, order: int = 2, rtol: float = 2e-6, atol: float = 2e-8):
+def check_gradients(call, arrays, rng, order: int = 2, rtol: float = 2e-6, atol: float = 2e-8, fixed=()):
     """Compare reverse-mode gradients of `call` with differences along random directions, to second order.
 
     The step (1e-3 of values of size one, error of order step^4) fits the tolerance. Gradients are compared through cotangents c:
-    d <c, f(x + h t)> / dh = <grad, t>, and the same for the gradient itself.
+    d <c, f(x + h t)> / dh = <grad, t>, and the same for the gradient itself. Operands at `fixed` positions stay as they are.
     """
     directions = [rng.standard_normal(a.shape).astype(a.dtype) + (
-        1j * rng.standard_normal(a.shape) if a.dtype.kind == "c" else 0) if a.dtype.kind in "fc" else None for a in arrays]
+        1j * rng.standard_normal(a.shape) if a.dtype.kind == "c" else 0) if a.dtype.kind in "fc" and k not in fixed else None
+        for k, a in enumerate(arrays)]
     shape_of = call(*[from_array(a) for a in arrays]).numpy()
     c = rng.standard_normal(shape_of.shape) + (1j * rng.standard_normal(shape_of.shape) if shape_of.dtype.kind == "c" else 0)
     c = np.asarray(c, shape_of.dtype)
@@ -179,13 +189,13 @@ def check_gradients(call, arrays, rng, order: int = 2, rtol: float = 2e-6, atol:
         return pairing(c, call(*[from_array(np.asarray(a, o.dtype)) for a, o in zip(at, arrays, strict=True)]).numpy())
 
     def gradients(at, create=False):
-        xs = leaves([np.asarray(a, o.dtype) for a, o in zip(at, arrays, strict=True)])
+        xs = leaves([np.asarray(a, o.dtype) for a, o in zip(at, arrays, strict=True)], fixed)
         out = call(*xs)
         wanted = [x for x in xs if x.requires_grad]
         return xs, engine.autograd.grad(out, wanted, from_array(c), create_graph=create, materialize_grads=True)
     _, grads = gradients(arrays)
     active = [d for d in directions if d is not None]
-    for g, a in zip(grads, [a for a in arrays if a.dtype.kind in "fc"], strict=True):
+    for g, a in zip(grads, [a for a, d in zip(arrays, directions, strict=True) if d is not None], strict=True):
         assert tuple(g.shape) == a.shape and g.numpy().dtype == a.dtype
     expected = slope(value, arrays, directions, 1e-3)
     seen = sum(pairing(g.numpy(), d) for g, d in zip(grads, active, strict=True))
@@ -199,7 +209,8 @@ def check_gradients(call, arrays, rng, order: int = 2, rtol: float = 2e-6, atol:
         return sum(pairing(np.asarray(k), g.numpy()) for k, g in zip(c2, gs, strict=True))
     xs, grads = gradients(arrays, create=True)
     wanted = [x for x in xs if x.requires_grad]
-    recorded = [(g, from_array(np.asarray(k, g.numpy(force=True).dtype))) for g, k in zip(grads, c2, strict=True) if g.requires_grad]
+    recorded = [(g, from_array(np.asarray(k, g.numpy(force=True).dtype)))
+                for g, k in zip(grads, c2, strict=True) if g.requires_grad]
     second = engine.autograd.grad([g for g, _ in recorded], wanted, [k for _, k in recorded], allow_unused=True,
                                   materialize_grads=True) if recorded else [x * 0 for x in wanted]
     expected = slope(gradient_value, arrays, directions, 1e-3)
@@ -209,14 +220,16 @@ def check_gradients(call, arrays, rng, order: int = 2, rtol: float = 2e-6, atol:
 
 @pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in DIFFERENTIABLE if "float64" in op.dtypes])
 def test_pointwise_gradients(op, rng):
-    check_gradients(op, operands(rng, op, "float64", (4, 3)), rng)
+    fixed = without_gradient(op, False)
+    check_gradients(op, operands(rng, op, "float64", (4, 3)), rng, fixed=fixed)
     if len(op.inputs) > 1:          # broadcasting is undone in the gradient
-        check_gradients(op, broadcasting(rng, op, "float64", [(4, 1), (3,), ()]), rng, order=1)
+        check_gradients(op, broadcasting(rng, op, "float64", [(4, 1), (3,), ()]), rng, order=1, fixed=fixed)
 
 
 @pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in DIFFERENTIABLE if "complex128" in op.dtypes])
 def test_pointwise_complex_gradients(op, rng):
-    check_gradients(op, operands(rng, op, "complex128", (3,)), rng, rtol=1e-5, atol=1e-7)
+    check_gradients(op, operands(rng, op, "complex128", (3,)), rng, rtol=1e-5, atol=1e-7,
+                    fixed=without_gradient(op, True))
 
 
 @pytest.mark.parametrize("op, dtype", [pytest.param(op, d, id=f"{op.name}-{d}") for op in DIFFERENTIABLE
@@ -227,7 +240,8 @@ def test_pointwise_gradients_in_lower_precision(op, dtype, rng):
     found = {}
     for kind in (dtype, "float64"):
         xs = leaves([a.astype(kind) if a.dtype.kind == "f" else a for a in arrays])
-        op(*xs).sum().backward()
+        out = op(*xs)
+        (engine.view_as_real(out) if out.is_complex() else out).sum().backward()
         found[kind] = [x.grad.numpy() for x in xs if x.requires_grad and x.grad is not None]
     for low, high in zip(found[dtype], found["float64"], strict=True):
         assert low.dtype == np.dtype(dtype)
@@ -289,7 +303,7 @@ def test_undeclared_dtypes_are_refused(op, rng):
         if dtype in op.dtypes or (op.floating and dtype in ("bool", "uint8", "int64")):
             continue
         arrays = [np.ones(2, dtype if t == "T" else t) for t in op.operands]
-        with pytest.raises((RuntimeError, TypeError), match=r"not implemented|not supported|only supported|support"):
+        with pytest.raises((RuntimeError, TypeError), match=r"not (yet )?implemented|not supported|only supported|support"):
             op(*[from_array(a) for a in arrays])
 
 
@@ -319,12 +333,16 @@ def test_fold_values(op, dtype, rng):
             axis = dims[0] if dims is not None and len(dims) == 1 else dims
             wide = x.astype(WIDER[dtype]) if dtype in WIDER else x
             expected = op.like(wide, axis=axis, **({"keepdims": True} if keepdim else {}))
+            # a sum is right to an ulp of the sum of magnitudes, a product of n factors to n roundings
+            scale = float(np.max(op.like(np.abs(wide), axis=axis))) if op.cancels and dtype in EPS else 0.0
             for s, e in zip(seen if isinstance(seen, tuple) else (seen,), expected if isinstance(expected, tuple) else (expected,),
                             strict=True):
                 assert s.shape == np.shape(e)
                 if s.dtype.kind in "fc":
-                    np.testing.assert_allclose(s, np.asarray(e).astype(s.dtype), rtol=8 * EPS[s.dtype.name],
-                                               atol=30 * EPS[s.dtype.name])
+                    with np.errstate(over="ignore"):        # a long product may leave float16: the reference becomes inf too
+                        narrow = np.asarray(e).astype(s.dtype)
+                    np.testing.assert_allclose(s, narrow, rtol=max(8, op.tol) * EPS[s.dtype.name],
+                                               atol=max(30, scale) * EPS[s.dtype.name])
                 else:
                     np.testing.assert_array_equal(s, np.asarray(e).astype(s.dtype))
 
@@ -332,7 +350,10 @@ def test_fold_values(op, dtype, rng):
 @pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in FOLDS if op.differentiable and not op.extra
                                 and "float64" in op.dtypes])
 def test_fold_gradients(op, rng):
-    for shape, dims in [((3, 4), None), ((3, 4), (0,)), ((2, 3, 2), (1,)), ((5,), (0,))]:
+    cases = [((3, 4), (0,)), ((2, 3, 2), (1,)), ((5,), (0,))]
+    if not op.positions:            # a value with its position is asked for along one dimension
+        cases.append(((3, 4), None))
+    for shape, dims in cases:
         for keepdim in (False, True):
             def call(x, dims=dims, keepdim=keepdim):
                 result = op(x, dims=dims, keepdim=keepdim)
@@ -360,7 +381,8 @@ def test_structural_values_and_gradients(op, rng):
 # --- what kernels may ask of the process that loads them --------------------------------------------------------------
 
 LIBRARY = {"memset", "memcpy", "memmove", "fmod", "fmodf", "lgamma", "lgammaf", "sin", "cos", "tan", "sinf", "cosf", "tanf", "fma",
-           "fmaf", "floor", "ceil", "trunc", "rint", "pow", "powf", "exp", "log", "erf", "erfc", "tgamma", "nextafter", "nextafterf"}
+           "fmaf", "floor", "ceil", "trunc", "rint", "pow", "powf", "exp", "log", "erf", "erfc", "tgamma", "nextafter",
+           "nextafterf"}
 
 
 @pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in POINTWISE])
@@ -374,5 +396,5 @@ def test_kernels_need_only_the_c_library(op):
 def test_every_record_says_what_it_is():
     for op in BOOK.values():
         assert op.doc, f"{op.name} has no documentation"
-        assert op.dtypes and set(op.dtypes) <= set(by_name(d).name for d in op.dtypes)
+        assert op.dtypes and set(op.dtypes) <= {by_name(d).name for d in op.dtypes}
     assert FLOATS == ("float16", "float32", "float64")

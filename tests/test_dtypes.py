@@ -217,7 +217,7 @@ def test_default_tensor_type(monkeypatch):
         with pytest.raises(TypeError, match="only floating-point types are supported as the default type"):
             dtypes.set_default_tensor_type(bad)
     monkeypatch.setattr(devices, "_cuda_devices", lambda: (0, "Found no NVIDIA driver on your system."))
-    with pytest.warns(UserWarning), pytest.raises(TypeError, match="cuda.FloatTensor not available.*Found no NVIDIA"):
+    with pytest.warns(UserWarning), pytest.raises(TypeError, match=r"cuda\.FloatTensor not available.*Found no NVIDIA"):
         dtypes.set_default_tensor_type("torch.cuda.FloatTensor")
     assert dtypes.default() is dtypes.float16 and get_default_device() is CPU
     monkeypatch.setattr(devices, "_cuda_devices", lambda: (1, ""))
@@ -256,10 +256,10 @@ def test_iinfo():
 
 def test_limits_errors():
     for d in (dtypes.int32, dtypes.bool_):
-        with pytest.raises(TypeError, match="requires a floating point input type. Use engine.iinfo to handle"):
+        with pytest.raises(TypeError, match=r"requires a floating point input type\. Use engine\.iinfo to handle"):
             finfo(d)
     for d in (dtypes.float32, dtypes.complex64):
-        with pytest.raises(TypeError, match="requires an integer input type. Use engine.finfo to handle"):
+        with pytest.raises(TypeError, match=r"requires an integer input type\. Use engine\.finfo to handle"):
             iinfo(d)
     with pytest.raises(TypeError, match=r"engine\.bool is not supported by engine\.iinfo"):
         iinfo(dtypes.bool_)
@@ -365,7 +365,7 @@ def test_require_available(monkeypatch):
         require_available(device("mps"))
     monkeypatch.setattr(devices, "_cuda_devices", lambda: (0, "No CUDA GPUs are available"))
     for error in (RuntimeError, AssertionError):
-        with pytest.raises(error, match="Torch not compiled with CUDA enabled.*No CUDA GPUs.*; or use device='cpu'"):
+        with pytest.raises(error, match=r"Torch not compiled with CUDA enabled.*No CUDA GPUs.*; or use device='cpu'"):
             require_available(device("cuda"))
     monkeypatch.setattr(devices, "_cuda_devices", lambda: (2, ""))
     require_available(device("cuda"))

@@ -47,8 +47,8 @@ def test_importing_compiles_nothing_and_imports_neither_numba_nor_llvm(tmp_path)
 
 def test_a_process_that_finds_its_kernels_does_not_import_numba(filled):
     store, numbers = filled
-    out = run("import sys\nprint(work())\nprint('numba' in sys.modules)\nfrom kernels.cpu import native\nprint(native.compilations)",
-              store).stdout
+    out = run("import sys\nprint(work())\nprint('numba' in sys.modules)\n"
+              "from kernels.cpu import native\nprint(native.compilations)", store).stdout
     assert out == numbers + "False\n0\n"
 
 

@@ -95,10 +95,10 @@ def float_power(input, exponent, *, out: Tensor | None = None) -> Tensor:
 
 
 @public(in_place=True)
-def square(input: Tensor) -> Tensor:
+def square(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Each element times itself; bool gives int64."""
     if isinstance(input, Tensor) and not input._kind.dtype.category:
         input = dispatch.cast(input, KIND[dtypes.int64])
-    return _SPECIAL[2](input)
+    return into(out, _SPECIAL[2](input))
 
 

@@ -6,6 +6,7 @@ array is enough. Small arrays come from NumPy, whose own cache is faster for the
 """
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import weakref
@@ -14,7 +15,11 @@ from collections import deque
 import numpy as np
 
 LARGE = 1 << 18                 # bytes from which a buffer is pooled
+ALIGNMENT = 64                  # a cache line, and the widest vector: unaligned vectors straddle two lines
+PAGE = 4096
 MOST = 1 << 30                  # bytes that the pool keeps at most
+# Starts that differ within a page: a load that lies a multiple of 4096 bytes behind a store waits for it ("4K aliasing").
+_stagger = itertools.cycle(range(0, PAGE - ALIGNMENT, 9 * ALIGNMENT))
 _free: dict[int, deque] = {}
 _leases: set = set()
 _held = 0
@@ -56,7 +61,9 @@ def _pooled(size: int) -> np.ndarray:
     except IndexError:              # another thread took the last one
         memory = None
     if memory is None:
-        memory = memoryview(np.empty(rounded, np.uint8))
+        raw = np.empty(rounded + PAGE, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT + next(_stagger)
+        memory = memoryview(raw[start:start + rounded])
     else:
         _held -= rounded
     owner = np.frombuffer(memory, np.uint8)

@@ -20,6 +20,9 @@ from .maps import FLOATING, ITEMSIZE, loaded, stored
 from .native import Program, make_ufunc
 
 LANES, BLOCK = 64, 32
+RUN = 1024              # neighbouring elements of a sum added in the running dtype before they go into its total
+SHORT = 12              # elements from which the lanes of a sum pay along one row
+TILE, ROWS = 512, 8     # neighbouring sums whose totals stay in the first cache; elements of each added in the running dtype
 SMALL = 1024            # elements up to which the "small" kernel is as fast
 PART = 1 << 16          # elements in one part of a fold over a whole large array; parts run on several threads
 
@@ -91,7 +94,7 @@ def fold_program(op: Fold, dtype: str, form: str = "small") -> Program:
 
     form "small", "along": (r) elements -> one result; "across": (r,b) elements -> b results; with "_part" appended, wide
     states come out, one array per component, instead of results; "merge": wide states (r) and how many elements they stand
-    for -> results.
+    for -> results. Sums have templates of their own for "along" and "across".
     """
     if form == "merge":
         return _merge_program(op, dtype)
@@ -115,14 +118,23 @@ def fold_program(op: Fold, dtype: str, form: str = "small") -> Program:
         finish.append(stored(d, f"args[{nin + k}]", place, f"result[{k}]" if len(outputs) > 1 else "result"))
     if not across:
         c += [f"        extra{k} = {loaded(dtype, f'args[{1 + k}]', f'e{k}')}" for k in range(op.extra)]
-    body = {"small": _small, "along": _along, "across": _across}[layout](op, dtype, finish)
-    c = _STACK[layout](op, dtype, c) + indented(2, body)
+    if is_sum(op, dtype):
+        templates = {"small": _small, "along": _along_sum, "across": _across_sum}
+        if layout != "small":
+            c.insert(1, f"    totals, gathered = stack({TILE * ITEMSIZE[wide[0]]}), stack({ROWS * TILE * ITEMSIZE[dtype]})"
+                     if across else f"    gathered = stack({RUN * ITEMSIZE[dtype]})")
+    else:
+        templates = {"small": _small, "along": _along, "across": _across}
+        if layout != "small":
+            c = _with_stack(op, dtype, c)
+    c += indented(2, templates[layout](op, dtype, finish))
     if any(d in FLOATING for d in (dtype, *outputs)):
         c.append("    clear_status()")
     names = ["(r,b)"] + ["(b)"] * op.extra if across else ["(r)"] + ["()"] * op.extra
     targets = ["(b)" if across else "()"] * len(outputs)
     return Program(f"{op.name}_{form}_{dtype}", "\n".join(c) + "\n", functions=functions(op, dtype, wide),
-                   inputs=(dtype,) * nin, outputs=outputs, signature=f"{','.join(names)}->{','.join(targets)}", work=op.work)
+                   inputs=(dtype,) * nin, outputs=outputs, signature=f"{','.join(names)}->{','.join(targets)}", work=op.work,
+                   fastmath={"combine": ("reassoc",)} if is_sum(op, dtype) and layout == "along" else {})
 
 
 def _lifted(types: tuple[str, ...], element: str, position: str, extras: list[str], name: str = "lifted") -> list[str]:
@@ -150,9 +162,6 @@ def _with_stack(op: Fold, dtype: str, code: list[str]) -> list[str]:
     blocks = [f"    lanes, totals, gathered = stack({lanes}), stack({totals}), stack({BLOCK * LANES * size})"]
     blocks += [f"    spread{k} = stack({LANES * size})" for k in range(op.extra)] if "    beside = " in "\n".join(code) else []
     return [code[0], *blocks, *code[1:]]
-
-
-_STACK = {"small": lambda op, dtype, code: code, "along": _with_stack, "across": _with_stack}
 
 
 def _block(op: Fold, dtype: str, element: str, position: str, extras: list[str]) -> list[str]:
@@ -218,6 +227,58 @@ def _tree(wide: tuple[str, ...]) -> list[str]:
             f"    pair = {join([read('totals', wide, f'(lane + {k * eighth})') for k in range(8)])}",
             *indented(1, write("totals", wide, "lane", "pair")),
             f"whole = {join([read('totals', wide, str(k)) for k in range(eighth)])}", *write("totals", wide, "0", "whole")]
+
+
+# Sums may be added up in any order, so LLVM itself may choose the lanes: `combine` is compiled with leave to reassociate.
+
+def is_sum(op: Fold, dtype: str) -> bool:
+    """Whether the templates of sums serve a fold: one real number, combined by adding."""
+    return op.sums and len(op.state(dtype)) == 1
+
+
+def _along_sum(op: Fold, dtype: str, finish: list[str]) -> list[str]:
+    state, wide = states(op, dtype)
+    size = ITEMSIZE[dtype]
+    extras = [f"extra{k}" for k in range(op.extra)]
+    run = [f"count, part = min(r - i, {RUN}), {neutral(op, dtype, state)}", "place, at = source, x + i * along",
+           f"if along != {size}:", "    for k in range(count):",
+           f"        store_{dtype}(gathered, k * {size}, load_{dtype}(source, at + k * along))",
+           "    place, at = gathered, 0", "for k in range(count):",
+           *indented(1, [*_lifted(state, loaded(dtype, "place", f"at + k * {size}", how="peek"), "i + k", extras),
+                         "merged = combine(part, lifted)", f"part = {convert(state, 'merged')}"]),
+           f"widened = {convert(wide, 'part')}", "joined = combine(total, widened)", f"total = {convert(wide, 'joined')}"]
+    return [f"total = {neutral(op, dtype, wide)}", f"for i in range(0, r, {RUN}):", *indented(1, run), *finish]
+
+
+def _across_sum(op: Fold, dtype: str, finish: list[str]) -> list[str]:
+    """Rows are read in runs of up to TILE elements, ROWS of them at a time."""
+    state, wide = states(op, dtype)
+    size, width = ITEMSIZE[dtype], ITEMSIZE[wide[0]]
+    extras = [loaded(dtype, f"args[{1 + k}]", f"e{k} + (first + lane) * beside_e{k}") for k in range(op.extra)]
+    total = f"as_{wide[0]}({loaded(wide[0], 'totals', f'lane * {width}', how='peek')})"
+
+    def rows(count: int) -> list[str]:
+        code, names = ["for lane in range(width):"], [f"v{k}" for k in range(count)]
+        for k, name in enumerate(names):
+            element = loaded(dtype, "place", f"at + {k} * row + lane * {size}", how="peek")
+            code += indented(1, _lifted(state, element, f"q + {k}", extras, name))
+        while len(names) > 1:
+            names = [f"as_{state[0]}(combine({a}, {b}))" for a, b in zip(names[::2], names[1::2], strict=True)]
+        return [*code, *indented(1, [f"joined = combine({total}, as_{wide[0]}({names[0]}))",
+                                     stored(wide[0], "totals", f"lane * {width}", "joined")])]
+
+    gather = [f"if beside != {size}:", "    for k in range(count):", "        for lane in range(width):",
+              f"            store_{dtype}(gathered, (k * {TILE} + lane) * {size}, "
+              f"load_{dtype}(source, at + k * along + lane * beside))",
+              f"    place, at, row = gathered, 0, {TILE * size}"]
+    tile = [f"width = min(b - first, {TILE})", "for lane in range(width):", f"    start = {neutral(op, dtype, wide)}",
+            "    " + stored(wide[0], "totals", f"lane * {width}", "start"), f"for i in range(0, r, {ROWS}):",
+            *indented(1, [f"count, q = min(r - i, {ROWS}), i",
+                          "place, at, row = source, x + i * along + first * beside, along",
+                          *gather, f"if count == {ROWS}:", *indented(1, rows(ROWS)),
+                          "else:", "    for q in range(i, i + count):", *indented(2, [*rows(1), "at += row"])]),
+            "for lane in range(width):", f"    total = {total}", *indented(1, finish)]
+    return [f"for first in range(0, b, {TILE}):", *indented(1, tile)]
 
 
 def _zero_of(dtype: str) -> str:
@@ -361,15 +422,19 @@ def _one(op: Fold, x: np.ndarray, d: int, extra: tuple, part: str = ""):
     r = shape[d]
     kept = shape[:d] + shape[d + 1:]
     if x.flags.c_contiguous:
-        lead, tail = math.prod(shape[:d]), math.prod(shape[d + 1:])
-        extra = tuple(e.reshape((lead, tail) if tail != 1 else (lead,)) for e in extra)
+        lead, tail = (shape[0], 1) if last and n == 2 else (math.prod(shape[:d]), math.prod(shape[d + 1:]))
+        if extra:
+            extra = tuple(e.reshape((lead, tail) if tail != 1 else (lead,)) for e in extra)
         if tail == 1:
-            if r < LANES and lead >= LANES:
+            if r < (SHORT if op.sums else LANES) and lead >= LANES:
                 form, core = "across", x.reshape(lead, r).T
             else:
                 form, core = "along", x.reshape(lead, r)
         elif tail >= 16 or (r < LANES and lead * tail < 16 * LANES):
             form, core = "across", x.reshape(lead, r, tail)
+            if lead == 1 and op.sums and not extra:     # threads get wide tiles: their rows are read in longer runs
+                tiles = next((t for t in range(-(-tail // TILE), min(tail // 128, 16) + 1) if tail % t == 0), 1)
+                core = core.reshape(r, tiles, tail // tiles).swapaxes(0, 1)
         else:
             form, core = "along" if r >= LANES else "small", x.reshape(lead, r, tail).swapaxes(1, 2)
     else:
@@ -392,7 +457,7 @@ def _one(op: Fold, x: np.ndarray, d: int, extra: tuple, part: str = ""):
     results = kernel_of(op, x.dtype, form + part)(core, *extra, out=...)
     if isinstance(results, tuple):
         return tuple(v.reshape(kept) for v in results)
-    return results if results.ndim == n - 1 and last else results.reshape(kept)
+    return results if results.shape == kept else results.reshape(kept)
 
 
 def _several(op: Fold, x: np.ndarray, dims: tuple[int, ...], extra: tuple):

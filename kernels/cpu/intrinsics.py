@@ -1,9 +1,9 @@
 """What kernel source may use beyond plain Python: loads, stores, stack memory, atomics, calls by address.
 
-Each is a Numba intrinsic that becomes one or two LLVM instructions. Imported only when something is compiled.
-Memory is addressed as (byte pointer, byte offset), the form of NumPy's strided loops. Loads and stores carry alias scopes that say "an output overlaps
-an input only at the same element", which NumPy's ufunc machinery guarantees (it copies otherwise); without them LLVM
-would refuse to vectorise in-place loops.
+Each is a Numba intrinsic that becomes one or two LLVM instructions. Imported only when something is compiled. Memory is
+addressed as (byte pointer, byte offset), the form of NumPy's strided loops. Loads and stores carry alias scopes that say "an
+output overlaps an input only at the same element", which NumPy's ufunc machinery guarantees (it copies otherwise); without
+them LLVM would refuse to vectorise in-place loops.
 """
 from __future__ import annotations
 

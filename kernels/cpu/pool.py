@@ -1,9 +1,9 @@
 """Threads for large kernels: native workers that spin briefly, then sleep, and never touch the interpreter.
 
 Every ufunc's loop is the one compiled here. It runs the kernel at once when there is little to do; otherwise it cuts the
-outer dimension (or, for a fold with a single outer step, its free dimension) into chunks, which this thread and the
-workers claim with an atomic counter. Chunks depend on sizes alone, and no chunk's result on another's, so that results do not depend on the
-number of threads. Workers are made by Python's own portable thread functions and wait on its locks; they need no GIL,
+outer dimension (or, for a fold with a single outer step, its free dimension) into chunks, which this thread and the workers
+claim with an atomic counter. Chunks depend on sizes alone, and no chunk's result on another's, so that results do not depend
+on the number of threads. Workers are made by Python's own portable thread functions and wait on its locks; they need no GIL,
 so a fork leaves a child without workers (`ensure` makes new ones) and an exit can take them at any moment.
 """
 from __future__ import annotations
@@ -51,7 +51,7 @@ def claim(pool, task):
         run_chunk(task, c)
 
 def kernel(args, dimensions, steps, data):
-    about = address(data)       # kernel, arguments, dimensions, grain, pool, second dimension to split, data, its columns..., 0, 1, 2, ...
+    about = address(data)       # kernel, arguments, dimensions, grain, pool, second split, data, its columns, 0, 1, 2...
     n, nargs, ndims, pool = dimensions[0], word(about, 1), word(about, 2), word(about, 4)
     work = n
     for k in range(1, ndims):

@@ -1,4 +1,4 @@
-"""The book of operators, by family. Importing this package fills `kernels.book.BOOK`; a family's file is all that an operator needs."""
+"""The book of operators, by family. Importing this package fills `kernels.book.BOOK`; an operator needs its family's file only."""
 import importlib
 import os
 

@@ -162,8 +162,8 @@ def _close_complex(x, y, rtol, atol, equal_nan):
 @pointwise(dtypes=FLOATS + COMPLEX, floating=True, result=TO_BOOL, function=False, method=False,
            bodies={"complex": _close_complex},
            numbers=("rtol", "atol", "equal_nan"),
-           like=lambda x, y, r, a, n: (x == y) | (np.isfinite(x - y) & (np.abs(x - y) <= a.real + np.abs(r * y))) | (
-               (n != 0) & np.isnan(x) & np.isnan(y)))
+           like=lambda x, y, r, a, n: (x == y) | (np.isfinite(x - y) & (np.abs(x - y) <= a.real + np.abs(r.real * y))) | (
+               (n.real != 0) & np.isnan(x) & np.isnan(y)))
 def is_close(x, y, rtol, atol, equal_nan):
     """Whether |x - y| <= atol + |rtol y|, equal infinities included, and two NaN where `equal_nan` is not 0."""
     gap = libm.abs(x - y)

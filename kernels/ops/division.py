@@ -108,5 +108,6 @@ def _found(state, n):
 
 
 fold("any_zero", lift=_is_zero, combine=_either, start=lambda dtype: (0,), finish=_found, state=lambda dtype: ("int64",),
-     dtypes=REALS, result=lambda dtype: "int64", like=lambda x: np.int64((x == 0).any()), function=False, method=False,
+     dtypes=REALS, result=lambda dtype: "int64", function=False, method=False,
+     like=lambda x, axis=None, keepdims=False: (x == 0).any(axis=axis, keepdims=keepdims),
      doc="1 where any element is zero, else 0: asked of integer divisors before they divide.")

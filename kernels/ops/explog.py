@@ -76,7 +76,8 @@ def sigmoid(x):
     return libm.sigmoid(x)
 
 
-@pointwise(partials=lambda x, out: (BOOK["where"](out != out, out, 1 / (x * (1 - x))),), dtypes=FLOATS, floating=True,
+# cancels: the quotient near 1 is rounded, so that the logarithm has its error in ulp of 1 (PyTorch computes the same)
+@pointwise(cancels=True, partials=lambda x, out: (BOOK["where"](out != out, out, 1 / (x * (1 - x))),), dtypes=FLOATS, floating=True,
            function=False, method=False,
            like=lambda x: np.log(x / (1 - x)), domain={"x": (0.05, 0.95)}, special=(0.0, 1.0, 0.5, 2.0, -1.0, np.nan), tol=8,
            node="LogitBackward0", work=4)
@@ -91,7 +92,12 @@ def _complex_logaddexp(x, y):
 
 
 def _numpy_logaddexp(x, y):
-    return np.logaddexp(x, y) if x.dtype.kind == "f" else np.log(np.exp(x) + np.exp(y))
+    """Of complex numbers the branch near the larger operand, as PyTorch: the angle is not brought back to (-pi, pi]."""
+    if x.dtype.kind == "f":
+        return np.logaddexp(x, y)
+    first = x.real >= y.real
+    larger, smaller = np.where(first, x, y), np.where(first, y, x)
+    return larger + np.log(1 + np.exp(smaller - larger))
 
 
 @pointwise(cancels=True, partials=lambda x, y, out: (BOOK["sigmoid"](x - y), BOOK["sigmoid"](y - x)), dtypes=ANY,

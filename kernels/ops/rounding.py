@@ -47,9 +47,15 @@ def round(x):
     return libm.rint(x)
 
 
+def _near_tenths(rng, dtype):
+    """To tenths and to tens, from values away from halves, where the result jumps."""
+    x = rng.integers(-30, 31, 7) / 10 + rng.uniform(-0.03, 0.03, 7)
+    return x.astype(dtype), np.resize(np.array([10, -10], dtype), 7)
+
+
 @pointwise(partials=lambda x, scale, out: (0, None), dtypes=FLOATS, function=False, method=False, node="RoundBackward1",
            like=lambda x, scale: np.where(scale > 0, np.rint(x * scale) / scale, np.rint(x / -scale) * -scale),
-           samples=lambda rng, dtype: (rng.uniform(-3, 3, 7).astype(dtype), np.full(7, 100, dtype)))
+           samples=_near_tenths)
 def round_to(x, scale):
     """x rounded to multiples of 1 / scale, or of -scale where scale is negative."""
     return libm.rint(x * scale) / scale if scale > 0 else libm.rint(x / -scale) * -scale

@@ -145,7 +145,9 @@ def _one_dtype(operands) -> None:
         raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
 
 
-@pointwise(dtypes=REALS, arguments=("input", "values"), inplace=True, like=np.heaviside, special=EDGES, check=_one_dtype,
+# np.heaviside gives NaN for a NaN; PyTorch gives 0
+@pointwise(dtypes=REALS, arguments=("input", "values"), inplace=True, special=EDGES, check=_one_dtype,
+           like=lambda x, y: np.where(x == 0, y, x > 0),
            refusals=dict.fromkeys(COMPLEX, "heaviside is not yet implemented for complex tensors."))
 def heaviside(x, y):
     """0 below zero, 1 above, `values` at zero."""
@@ -209,7 +211,7 @@ def copysign(x, y):
 
 
 @pointwise(partials=lambda x, y, out: (choose(x == y, 0, 1), 0), dtypes=("float32", "float64"), inplace=True, like=np.nextafter,
-           special=EDGES,
+           special=EDGES, tol=0,
            refusals={"int64": '"nextafter_cpu" not implemented for \'Long\''})
 def nextafter(x, y):
     """The float next to x in the direction of y."""
