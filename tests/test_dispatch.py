@@ -9,7 +9,7 @@ from kernels.book import BOOK
 def test_every_operator_has_an_entry_for_both_devices():
     table = engine.dispatch.table()
     names = {name for name, _ in table}
-    assert names == set(BOOK) and {"add", "mul", "exp", "sum", "mm", "bmm", "where", "gather"} <= names
+    assert names == set(BOOK) and {"add", "mul", "exp", "sum", "matmul", "bmm", "where", "gather"} <= names
     assert all((name, device) in table for name in names for device in ("cpu", "cuda"))
     assert len(table) == 2 * len(names)
     text = repr(table)

@@ -119,7 +119,7 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     _same_dtype(input, mat2)
     _check_mm(input, mat2)
     _no_bool("addmm_impl_cpu_", input)
-    return _finish(BOOK["mm"].apply(input, mat2), out)
+    return _finish(BOOK["matmul"].apply(input, mat2), out)
 
 
 @public()
@@ -194,7 +194,7 @@ def _matmul(x: Tensor, y: Tensor) -> Tensor:
             _no_bool("addmm_impl_cpu_", x)
         if x._array.shape[1] != y._array.shape[0]:
             _check_mm(x, y)
-        return BOOK["mm"].apply(x, y)
+        return BOOK["matmul"].apply(x, y)
     if not nx or not ny:
         raise ShapeError(f"both arguments to matmul need to be at least 1D, but they are {nx}D and {ny}D")
     if nx == 1 and ny == 1:

@@ -4,7 +4,7 @@ A record (kernels.book.Fold) has up to three kernels in a dtype, compiled when f
 result one by one; "along" and "across" go through lanes, a block of running states in vector registers, which are neighbouring
 elements of one result ("along") or neighbouring results ("across"). Every BLOCK rounds the lanes go into totals of a wider
 dtype: the error of blocks of 32, at the speed of float32. The order of operations depends on shapes and strides only, never
-on threads. Scans are in kernels.cpu.scans; the records themselves in kernels.ops.
+on threads. Sums take runs instead of lanes (`is_sum`). Scans are in kernels.cpu.scans; the records themselves in kernels.ops.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .native import Program, make_ufunc
 LANES, BLOCK = 64, 32
 RUN = 1024              # neighbouring elements of a sum added in the running dtype before they go into its total
 SHORT = 12              # elements from which the lanes of a sum pay along one row
-TILE, ROWS = 512, 8     # neighbouring sums whose totals stay in the first cache; elements of each added in the running dtype
+TILE, ROWS = 512, 8     # neighbouring sums whose totals stay in the first cache; elements added in the running dtype
 SMALL = 1024            # elements up to which the "small" kernel is as fast
 PART = 1 << 16          # elements in one part of a fold over a whole large array; parts run on several threads
 
@@ -120,9 +120,10 @@ def fold_program(op: Fold, dtype: str, form: str = "small") -> Program:
         c += [f"        extra{k} = {loaded(dtype, f'args[{1 + k}]', f'e{k}')}" for k in range(op.extra)]
     if is_sum(op, dtype):
         templates = {"small": _small, "along": _along_sum, "across": _across_sum}
+        if across:
+            c.insert(1, f"    totals = stack({TILE * ITEMSIZE[wide[0]]})")
         if layout != "small":
-            c.insert(1, f"    totals, gathered = stack({TILE * ITEMSIZE[wide[0]]}), stack({ROWS * TILE * ITEMSIZE[dtype]})"
-                     if across else f"    gathered = stack({RUN * ITEMSIZE[dtype]})")
+            c.insert(1, f"    gathered = stack({(ROWS * TILE if across else RUN) * ITEMSIZE[dtype]})")
     else:
         templates = {"small": _small, "along": _along, "across": _across}
         if layout != "small":
@@ -232,11 +233,12 @@ def _tree(wide: tuple[str, ...]) -> list[str]:
 # Sums may be added up in any order, so LLVM itself may choose the lanes: `combine` is compiled with leave to reassociate.
 
 def is_sum(op: Fold, dtype: str) -> bool:
-    """Whether the templates of sums serve a fold: one real number, combined by adding."""
+    """Whether the templates of sums serve a fold: its state is one number, combined by adding."""
     return op.sums and len(op.state(dtype)) == 1
 
 
 def _along_sum(op: Fold, dtype: str, finish: list[str]) -> list[str]:
+    """Runs of up to RUN elements are added in the running dtype, their sums in the wide one."""
     state, wide = states(op, dtype)
     size = ITEMSIZE[dtype]
     extras = [f"extra{k}" for k in range(op.extra)]

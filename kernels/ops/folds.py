@@ -180,18 +180,19 @@ def _complex_average(state, n):
 
 _BLOCKED = "blocked summation: Higham, Accuracy and Stability of Numerical Algorithms (2002), 4.2"
 
-fold("sum", sums=True, lift=_element, combine=_plus, start=_zero, finish=_itself, state=_running, wide=_wide, node_dims="SumBackward1",
+fold("sum", lift=_element, combine=_plus, start=_zero, finish=_itself, state=_running, wide=_wide, sums=True,
+     node_dims="SumBackward1",
      dtypes=ALL, result=WIDE_INTS, like=np.sum, adjoint=lambda g, dims, keepdim, x_shape: spread(g, dims, keepdim, x_shape),
      doc="Sum over dimensions.", cancels=True, source=_BLOCKED)
 
-fold("mean", sums=True, lift=_element, combine=_plus, start=_zero, finish=_average, complex_finish=_complex_average, state=_running,
-     wide=_wide, node_dims="MeanBackward1",
+fold("mean", lift=_element, combine=_plus, start=_zero, finish=_average, complex_finish=_complex_average, state=_running,
+     wide=_wide, sums=True, node_dims="MeanBackward1",
      dtypes=FLOATS + COMPLEX, like=np.mean,
      adjoint=lambda g, dims, keepdim, x_shape: BOOK["div"](spread(g, dims, keepdim, x_shape), count_of(dims, x_shape)),
      doc="Arithmetic mean over dimensions.", cancels=True, source=_BLOCKED)
 
-fold("nansum", sums=True, lift=_no_nan, combine=_plus, start=_zero, finish=_itself, state=_running, wide=_wide, dtypes=BOOL + REALS,
-     result=WIDE_INTS, like=np.nansum,
+fold("nansum", lift=_no_nan, combine=_plus, start=_zero, finish=_itself, state=_running, wide=_wide, dtypes=BOOL + REALS,
+     result=WIDE_INTS, sums=True, like=np.nansum,
      adjoint=lambda g, x, dims, keepdim, x_shape: BOOK["mul"](spread(g, dims, keepdim, x_shape), BOOK["not_nan"](x)),
      doc="Sum over dimensions, NaN counting as 0.", cancels=True, source=_BLOCKED)
 
@@ -206,8 +207,9 @@ def _nonzero(x, k):
     return x != 0
 
 
-fold("count_nonzero", sums=True, lift=_nonzero, combine=_plus, start=_zero, finish=_itself, state=lambda dtype: ("int32",),
-     wide=lambda dtype: ("int64",), dtypes=ALL, result=TO_INT64, like=np.count_nonzero, doc="How many elements are not zero.")
+fold("count_nonzero", lift=_nonzero, combine=_plus, start=_zero, finish=_itself, state=lambda dtype: ("int32",),
+     wide=lambda dtype: ("int64",), sums=True, dtypes=ALL, result=TO_INT64, like=np.count_nonzero,
+     doc="How many elements are not zero.")
 
 
 # --- products ---------------------------------------------------------------------------------------------------------

@@ -74,11 +74,12 @@ def _mm_samples(rng, dtype):
 
 
 def _mm_adjoint(g, x, y, needs):
-    return (BOOK["mm"](g, _turned(y)) if needs[0] else None, BOOK["mm"](_turned(x), g) if needs[1] else None)
+    return (BOOK["matmul"](g, _turned(y)) if needs[0] else None, BOOK["matmul"](_turned(x), g) if needs[1] else None)
 
 
-@structural(["x", "y"], adjoint=_mm_adjoint, dtypes=NUMBERS, like=np.matmul, samples=_mm_samples, function=False)
-def mm(x, y):
+@structural(["x", "y"], adjoint=_mm_adjoint, dtypes=NUMBERS, like=np.matmul, samples=_mm_samples, function=False,
+            node="MmBackward0")
+def matmul(x, y):
     """Product of two matrices, (n, k) and (k, m)."""
     return products.product(x, y)
 
