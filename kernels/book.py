@@ -50,11 +50,6 @@ def WIDE_INTS(dtype: str) -> str:
     return "int64" if dtype in BOOL + INTS else dtype
 
 
-def ulp(n: float) -> float:
-    """Tolerance of a test in units in the last place of the result."""
-    return float(n)
-
-
 # --- the record -------------------------------------------------------------------------------------------------------
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -178,10 +173,6 @@ class Pointwise(Operator):
         conj = BOOK["conj"] if is_complex else (lambda e: e)
         return tuple(None if p is None else g * (conj(p) if isinstance(p, Symbol) else p)
                      for p in self.partials(*xs, out))
-
-    def tangent(self) -> Callable:
-        """The forward-mode formula as a function of (inputs..., out) and tangents: sum of partial times tangent."""
-        return self.partials
 
     def on_arrays(self, *operands, out=None):
         from .table import forward_ufunc
