@@ -1,14 +1,11 @@
-"""Functions of neural networks without state: what modules call, and what users call directly.
-
-Here: linear. Losses, activations, convolutions and the rest have files of their own, published through this one.
-"""
+"""linear: the affine map of fully connected layers."""
 from __future__ import annotations
 
 from kernels.book import BOOK
 
-from ..errors import ShapeError
-from ..functions.matmul import addmm, check_tensors, matmul, reshaped
-from ..tensor import Tensor
+from ...errors import ShapeError
+from ...functions.matmul import addmm, check_tensors, matmul, reshaped
+from ...tensor import Tensor
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
