@@ -13,9 +13,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from ..autograd.modes import no_grad
+from ..dtypes import DEFAULT, float32, float64
 from ..tape import Removable
-from ..tensor import Tensor
+from ..tensor import KIND, Tensor, wrap
+
+MOST_NUMBERS = 16       # that an update rule has
 
 
 class _Required:
@@ -47,8 +52,7 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
-        self._before: dict = {}
-        self._after: dict = {}
+        self._prepare()
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -57,12 +61,34 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
 
+    def _prepare(self) -> None:
+        """What no copy and no pickle takes along: hooks, and what kernels keep from step to step (`updating`)."""
+        self._before: dict = {}
+        self._after: dict = {}
+        self._around_dicts: dict[str, dict] = {name: {} for name in ("save", "saved", "load", "loaded")}
+        self._slots: dict = {}                      # id of parameter -> Slot
+        self._memory = np.zeros(MOST_NUMBERS)       # the numbers of the rule that runs, read by the kernels
+        self._loaded: tuple | None = None           # what is there
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_before" not in self.__dict__:
+            self._prepare()
+        self.__dict__.update(state)
+        for group in self.param_groups:             # older state dicts lack newer options
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+            for p in group["params"]:
+                count = self.state[p].get("step") if p in self.state else None
+                if count is not None and not isinstance(count, Tensor) and "n_iter" not in self.state[p]:
+                    self.state[p]["step"] = scalar_state(float(count), group)
+
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__} ("]
-        for k, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {k}")
-            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key not in ("params", "param_names")]
-        return "\n".join([*lines, ")"])
+        groups = [f"\nParameter Group {k}\n" + "".join(f"    {key}: {group[key]}\n" for key in sorted(group) if key != "params")
+                  for k, group in enumerate(self.param_groups)]
+        return f"{type(self).__name__} ({''.join(groups)})"
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
@@ -142,24 +168,50 @@ class Optimizer:
 
     # --- state dicts --------------------------------------------------------------------------------------------------
 
+    def register_state_dict_pre_hook(self, hook: Callable, prepend: bool = False) -> Removable:
+        """Call `hook(optimizer)` before `state_dict`."""
+        return _registered(self._around_dicts["save"], hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Callable, prepend: bool = False) -> Removable:
+        """Call `hook(optimizer, state_dict)` after `state_dict`; what it returns, if not None, is returned instead."""
+        return _registered(self._around_dicts["saved"], hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable, prepend: bool = False) -> Removable:
+        """Call `hook(optimizer, state_dict)` before loading; what it returns, if not None, is loaded instead."""
+        return _registered(self._around_dicts["load"], hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Callable, prepend: bool = False) -> Removable:
+        """Call `hook(optimizer)` after loading."""
+        return _registered(self._around_dicts["loaded"], hook, prepend)
+
     def state_dict(self) -> dict[str, Any]:
         """{"state": {index of parameter: its state}, "param_groups": [options, and indices under "params"]}.
 
         Tensors are shared with the optimizer, not copied.
         """
+        for hook in list(self._around_dicts["save"].values()):
+            hook(self)
         numbers: dict[int, int] = {}
         for p in itertools.chain.from_iterable(g["params"] for g in self.param_groups):
             numbers.setdefault(id(p), len(numbers))
         groups = [{**{k: v for k, v in g.items() if k != "params"}, "params": [numbers[id(p)] for p in g["params"]]}
                   for g in self.param_groups]
         state = {numbers[id(p)] if isinstance(p, Tensor) else p: value for p, value in self.state.items()}
-        return {"state": state, "param_groups": groups}
+        result = {"state": state, "param_groups": groups}
+        for hook in list(self._around_dicts["saved"].values()):
+            answer = hook(self, result)
+            result = result if answer is None else answer
+        return result
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state dict: options and copies of the state, in the dtype and on the device of each parameter.
 
         Errors: ValueError where the groups or their lengths differ.
         """
+        state_dict = state_dict.copy()
+        for hook in list(self._around_dicts["load"].values()):
+            answer = hook(self, state_dict)
+            state_dict = state_dict if answer is None else answer
         groups, saved = self.param_groups, state_dict["param_groups"]
         if len(groups) != len(saved):
             raise ValueError("loaded state dict has a different number of parameter groups")
@@ -172,15 +224,18 @@ class Optimizer:
         for key, value in state_dict["state"].items():
             p = parameter.get(key)
             state[key if p is None else p] = copy.deepcopy(value) if p is None else _fitted(value, p)
-        self.state = state
-        self.param_groups = [{**{k: copy.deepcopy(v) for k, v in s.items() if k != "params"}, "params": g["params"]}
-                             for g, s in zip(groups, saved, strict=True)]
+        kept = [{"param_names": g["param_names"]} if "param_names" in g else {} for g in groups]
+        self.__setstate__({"state": state, "param_groups": [
+            {**names, **{k: copy.deepcopy(v) for k, v in s.items() if k != "params"}, "params": g["params"]}
+            for names, g, s in zip(kept, groups, saved, strict=True)]})
+        for hook in list(self._around_dicts["loaded"].values()):
+            hook(self)
 
 
 def _fitted(value: Any, p: Tensor, key: str = "") -> Any:
-    """A copy of saved state for a parameter; a counter named "step" keeps its dtype."""
+    """A copy of saved state for a parameter; counters and products keep their dtype."""
     if isinstance(value, Tensor):
-        if key == "step":
+        if key in ("step", "mu_product", "eta", "mu"):
             return value.detach().clone()
         return value.detach().to(device=p.device, dtype=p.dtype if p.is_floating_point() else value.dtype, copy=True)
     if isinstance(value, dict):
@@ -188,6 +243,24 @@ def _fitted(value: Any, p: Tensor, key: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_fitted(v, p) for v in value)
     return copy.deepcopy(value)
+
+
+def _registered(hooks: dict, hook: Callable, prepend: bool) -> Removable:
+    handle = Removable(hooks, hook)
+    if prepend:
+        last = list(hooks)[-1]
+        first = {last: hooks.pop(last)}
+        others = dict(hooks)
+        hooks.clear()
+        hooks.update(first)
+        hooks.update(others)
+    return handle
+
+
+def scalar_state(value: float, group: dict[str, Any]) -> Tensor:
+    """A counter or a product among the states: a tensor without dimensions, as in PyTorch."""
+    kind = KIND[float64 if DEFAULT.dtype is float64 and not group.get("fused") else float32]
+    return wrap(np.array(value, kind.numpy), kind)
 
 
 def _with_hooks(step: Callable) -> Callable:
