@@ -1,0 +1,457 @@
+"""Function transforms: derivatives, Jacobians and batches of Python functions on tensors, as `torch.func` and JAX name them.
+
+Every transform runs the function on fresh inputs that require gradients and reads the tape, so transforms nest in any order and to any
+depth, and stand inside `engine.compile`. Forward mode is `engine.forward`; batches are `engine.compiler.batching`.
+"""
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from kernels.book import BOOK
+
+from . import tree
+from .autograd.modes import enable_grad
+from .errors import GradError
+from .forward import push, watching
+from .functions.registry import PUBLIC
+from .tape import Node, edge_of, modes, source_of
+from .tensor import Tensor
+from .walk import grad as _gradients
+
+ArgNums = int | tuple[int, ...]
+
+
+# --- inputs and results -------------------------------------------------------------------------------------------------
+
+def _fresh(t: Any) -> Any:
+    """A tensor with the same values that begins a graph of its own; an outer derivative goes through it."""
+    if not isinstance(t, Tensor):
+        return t
+    if t._kind.dtype.category < 2:
+        raise GradError(f"transforms differentiate floating point and complex tensors, got {t.dtype}")
+    if t.requires_grad:
+        with enable_grad():
+            return BOOK["alias"](t)
+    fresh = t.detach().requires_grad_()
+    fresh.transform = _nesting.level
+    return fresh
+
+
+class _Nesting(threading.local):
+    """How many transforms this thread is inside of."""
+
+    level = 0
+
+
+_nesting = _Nesting()
+
+
+@contextlib.contextmanager
+def _inside() -> Iterator[int]:
+    """Run a function one level deeper; gives the level."""
+    _nesting.level += 1
+    try:
+        with enable_grad():
+            yield _nesting.level
+    finally:
+        _nesting.level -= 1
+
+
+def _inputs(args: tuple, argnums: ArgNums) -> tuple[tuple, list[Tensor], Any]:
+    """The arguments with fresh tensors at `argnums`, those tensors, and their structure."""
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if not numbers:
+        raise RuntimeError("argnums must be non-empty")
+    count = len(args)
+    for k in numbers:
+        if not isinstance(k, int) or not -count <= k < count:
+            raise RuntimeError(f"Got argnum={k}, but only {count} positional inputs")
+    fresh: list[Tensor] = []
+    made = list(args)
+    parts = []
+    for k in numbers:
+        leaves: list = []
+        structure = tree.flatten(args[k], leaves)
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor):
+                raise RuntimeError(f"argument {k} holds {type(leaf).__name__}; only tensors can be differentiated with respect to")
+        own = [_fresh(leaf) for leaf in leaves]
+        fresh += own
+        made[k] = tree.unflatten(structure, iter(own))
+        parts.append(structure)
+    return tuple(made), fresh, parts[0] if isinstance(argnums, int) else (tuple, None, tuple(parts))
+
+
+def _closed(tensors: Sequence[Tensor | None], level: int, outer: bool) -> list:
+    """Results without the history that ends in inputs of this transform or of deeper ones; what is further out stays."""
+    if outer and any(t is not None and _reaches_out(t, level) for t in tensors):
+        return list(tensors)
+    return [t if t is None or not t.requires_grad else t.detach() for t in tensors]
+
+
+def _reaches_out(t: Tensor, level: int) -> bool:
+    """Whether a tensor's history leads further than to the inputs of transforms of this level or deeper ones."""
+    stack, seen = [edge_of(t)], set()
+    while stack:
+        edge = stack.pop()
+        if edge is None:
+            continue
+        if not isinstance(edge, Node):
+            if getattr(edge, "transform", 0) < level:
+                return True
+            continue
+        node = source_of(edge)[0]
+        if node not in seen:
+            seen.add(node)
+            stack.extend(node.edges)
+    return False
+
+
+def _value(function: Callable, args: tuple, kwargs: dict, has_aux: bool) -> tuple[Any, Any]:
+    result = function(*args, **kwargs)
+    if not has_aux:
+        return result, None
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise RuntimeError("with has_aux=True the function must return a tuple (output, aux), got "
+                           f"{type(result).__name__}")
+    return result
+
+
+def _scalar(name: str, y: Any) -> Tensor:
+    if not isinstance(y, Tensor):
+        raise RuntimeError(f"{name}: Expected f(*args) to return a Tensor, got {type(y).__name__}")
+    if y.ndim:
+        raise RuntimeError(f"{name}: Expected f(*args) to return a scalar tensor, got tensor with {y.ndim} dims. Maybe you "
+                           "wanted to use the vjp or jacrev APIs instead?")
+    return y
+
+
+def _aux(aux: Any, level: int, outer: bool) -> Any:
+    return tree.mapped(lambda t: _closed([t], level, outer)[0] if isinstance(t, Tensor) else t, aux)
+
+
+# --- reverse mode -------------------------------------------------------------------------------------------------------
+
+def value_and_grad(func: Callable, argnums: ArgNums = 0, has_aux: bool = False) -> Callable:
+    """A function that gives (value, gradient) of a scalar function, the gradient in the structure of its arguments `argnums`.
+
+    With `has_aux` the function returns (value, aux), and the result is ((value, aux), gradient), as in JAX. Errors: RuntimeError
+    where the value is no scalar tensor.
+    """
+    def transformed(*args, **kwargs):
+        value, gradient, aux = _value_and_grad("value_and_grad", func, argnums, has_aux, args, kwargs)
+        return ((value, aux), gradient) if has_aux else (value, gradient)
+    return _named(transformed, func)
+
+
+def grad(func: Callable, argnums: ArgNums = 0, has_aux: bool = False) -> Callable:
+    """A function that gives the gradient of a scalar function; with `has_aux` (gradient, aux). As `torch.func.grad`."""
+    def transformed(*args, **kwargs):
+        _, gradient, aux = _value_and_grad("grad", func, argnums, has_aux, args, kwargs)
+        return (gradient, aux) if has_aux else gradient
+    return _named(transformed, func)
+
+
+def grad_and_value(func: Callable, argnums: ArgNums = 0, has_aux: bool = False) -> Callable:
+    """A function that gives (gradient, value), with `has_aux` (gradient, (value, aux)). As `torch.func.grad_and_value`."""
+    def transformed(*args, **kwargs):
+        value, gradient, aux = _value_and_grad("grad_and_value", func, argnums, has_aux, args, kwargs)
+        return gradient, (value, aux) if has_aux else value
+    return _named(transformed, func)
+
+
+def _value_and_grad(name: str, func, argnums, has_aux, args, kwargs):
+    outer = modes.enabled
+    with _inside() as level:
+        args, inputs, structure = _inputs(args, argnums)
+        y, aux = _value(func, args, kwargs, has_aux)
+        y = _scalar(name, y)
+        again = outer and _reaches_out(y, level)
+        if y.requires_grad:
+            found = _gradients(y, inputs, create_graph=again, allow_unused=True)
+        else:
+            found = (None,) * len(inputs)
+        found = [PUBLIC["zeros_like"](t) if g is None else g for g, t in zip(found, inputs, strict=True)]
+    found = _closed(found, level, again)
+    value = _closed([y], level, again)[0]
+    return value, tree.unflatten(structure, iter(found)), _aux(aux, level, again)
+
+
+def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
+    """(output, vjp_fn), with `has_aux` (output, vjp_fn, aux): vjp_fn(cotangents) gives the products with the Jacobian's transpose.
+
+    `vjp_fn` returns a tuple, one for each primal (a single one for a single primal), in the primals' structure.
+    """
+    outer = modes.enabled
+    with _inside() as level:
+        args, inputs, structure = _inputs(primals, tuple(range(len(primals))))
+        y, aux = _value(func, args, {}, has_aux)
+    leaves: list = []
+    shape = tree.flatten(y, leaves)
+    _all_tensors("vjp", leaves)
+    again = outer and any(_reaches_out(t, level) for t in leaves)
+
+    def vjp_fn(*cotangents, retain_graph: bool = True, create_graph: bool | None = None):
+        given: list = []
+        own = tree.flatten(cotangents[0] if len(cotangents) == 1 else cotangents, given)
+        if own != shape:
+            raise RuntimeError("vjp_fn: Expected the cotangents to have the structure of the function's output")
+        recording = modes.enabled and (again or any(g.requires_grad for g in given))
+        pairs = [(t, g) for t, g in zip(leaves, given, strict=True) if t.requires_grad]
+        with enable_grad():
+            found = _gradients([t for t, _ in pairs], inputs, [g for _, g in pairs], retain_graph=True,
+                               create_graph=recording, allow_unused=True) if pairs else (None,) * len(inputs)
+            found = [PUBLIC["zeros_like"](t) if g is None else g for g, t in zip(found, inputs, strict=True)]
+        result = tree.unflatten(structure, iter(_closed(found, level, recording)))
+        return result
+    value = tree.unflatten(shape, iter(_closed(leaves, level, again)))
+    return (value, vjp_fn, _aux(aux, level, again)) if has_aux else (value, vjp_fn)
+
+
+# --- forward mode -------------------------------------------------------------------------------------------------------
+
+def jvp(func: Callable, primals: Any, tangents: Any, *, strict: bool = False, has_aux: bool = False) -> tuple:
+    """(output, tangent of the output), with `has_aux` (output, tangent, aux): the Jacobian times `tangents`, by forward mode."""
+    if not isinstance(primals, tuple) or not isinstance(tangents, tuple) or not primals:
+        raise RuntimeError("jvp(f, primals, tangents): primals and tangents must be non-empty tuples")
+    value, jvp_fn, aux = _linearized(func, primals, has_aux, strict)
+    pushed = jvp_fn(*tangents)
+    return (value, pushed, aux) if has_aux else (value, pushed)
+
+
+def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
+    """(output, jvp_fn): the function is run once, `jvp_fn(*tangents)` gives the Jacobian times as many tangents as one likes."""
+    value, jvp_fn, _ = _linearized(func, primals, False, False)
+    return value, jvp_fn
+
+
+def _linearized(func: Callable, primals: tuple, has_aux: bool, strict: bool):
+    outer = modes.enabled
+    with _inside() as level, watching():
+        args, inputs, structure = _inputs(primals, tuple(range(len(primals))))
+        y, aux = _value(func, args, {}, has_aux)
+    leaves: list = []
+    shape = tree.flatten(y, leaves)
+    _all_tensors("jvp", leaves)
+    again = outer and any(_reaches_out(t, level) for t in leaves)
+
+    def jvp_fn(*tangents):
+        given: list = []
+        if tree.flatten(tangents, given) != structure:
+            raise RuntimeError("jvp: Expected primals and tangents to have the same python structure")
+        for t, x in zip(given, inputs, strict=True):
+            if not isinstance(t, Tensor) or t._array.shape != x._array.shape:
+                raise RuntimeError("jvp: Expected each tangent to have the shape of its primal, got "
+                                   f"{list(t.shape) if isinstance(t, Tensor) else t!r} for {list(x.shape)}")
+        recording = modes.enabled and (again or any(t.requires_grad for t in given))
+        before = modes.enabled
+        modes.enabled = recording
+        try:
+            with watching():
+                found = push(leaves, inputs, given)
+        finally:
+            modes.enabled = before
+        if strict and any(t is None for t in found):
+            raise RuntimeError("jvp: strict=True, but an output does not depend on the inputs")
+        found = [PUBLIC["zeros_like"](y) if t is None else t for t, y in zip(found, leaves, strict=True)]
+        return tree.unflatten(shape, iter(_closed(found, level, recording)))
+    value = tree.unflatten(shape, iter(_closed(leaves, level, again)))
+    return value, jvp_fn, _aux(aux, level, again)
+
+
+def _all_tensors(name: str, leaves: list) -> None:
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            raise RuntimeError(f"{name}(f, *primals): Expected f(*primals) to return only tensors, got unsupported type "
+                               f"{type(leaf).__name__}")
+
+
+# --- Jacobians and Hessians ---------------------------------------------------------------------------------------------
+
+def jacrev(func: Callable, argnums: ArgNums = 0, *, has_aux: bool = False, chunk_size: int | None = None) -> Callable:
+    """The Jacobian by reverse mode: shape of the output, then shape of the input; nested as output and `argnums` are."""
+    def transformed(*args, **kwargs):
+        numbers = (argnums,) if isinstance(argnums, int) else argnums
+        chosen = tuple(args[k] for k in numbers)
+
+        def partial(*values):
+            full = list(args)
+            for k, v in zip(numbers, values, strict=True):
+                full[k] = v
+            return func(*full, **kwargs)
+        found = vjp(partial, *chosen, has_aux=has_aux)
+        value, vjp_fn = found[0], found[1]
+        leaves: list = []
+        shape = tree.flatten(value, leaves)
+        inputs = tree.leaves_of(chosen)
+        rows = []
+        for k, y in enumerate(leaves):
+            columns = []
+            for e in _basis(y):
+                cotangents = [e if j == k else PUBLIC["zeros_like"](z) for j, z in enumerate(leaves)]
+                columns.append(tree.leaves_of(vjp_fn(tree.unflatten(shape, iter(cotangents)))))
+            blocks = [_assembled([c[j] for c in columns], y, x) for j, x in enumerate(inputs)]
+            rows.append(_arranged(blocks, chosen, argnums))
+        result = tree.unflatten(shape, iter(rows))
+        return (result, found[2]) if has_aux else result
+    return _named(transformed, func)
+
+
+def jacfwd(func: Callable, argnums: ArgNums = 0, has_aux: bool = False, *, randomness: str = "error") -> Callable:
+    """The Jacobian by forward mode; as `jacrev` otherwise, and faster where there are fewer inputs than outputs."""
+    def transformed(*args, **kwargs):
+        numbers = (argnums,) if isinstance(argnums, int) else argnums
+        chosen = tuple(args[k] for k in numbers)
+
+        def partial(*values):
+            full = list(args)
+            for k, v in zip(numbers, values, strict=True):
+                full[k] = v
+            return func(*full, **kwargs)
+        value, jvp_fn, aux = _linearized(partial, chosen, has_aux, False)
+        leaves: list = []
+        shape = tree.flatten(value, leaves)
+        inputs: list = []
+        structure = tree.flatten(chosen, inputs)
+        columns: list[list] = []                # for each input the output tangents along each of its elements
+        for k, x in enumerate(inputs):
+            own = []
+            for e in _basis(x):
+                tangents = [e if j == k else PUBLIC["zeros_like"](z) for j, z in enumerate(inputs)]
+                own.append(tree.leaves_of(jvp_fn(*tree.unflatten(structure, iter(tangents)))))
+            columns.append(own)
+        rows = []
+        for j, y in enumerate(leaves):
+            blocks = []
+            for x, own in zip(inputs, columns, strict=True):
+                if own:
+                    stacked = PUBLIC["stack"]([c[j] for c in own], -1)
+                    blocks.append(stacked.reshape(*y.shape, *x.shape))
+                else:
+                    blocks.append(y.new_zeros((*y.shape, *x.shape)))
+            rows.append(_arranged(blocks, chosen, argnums))
+        result = tree.unflatten(shape, iter(rows))
+        return (result, aux) if has_aux else result
+    return _named(transformed, func)
+
+
+def _basis(x: Tensor):
+    """The unit tensors of a shape."""
+    count = x.numel()
+    if not count:
+        return []
+    return list(PUBLIC["eye"](count, dtype=x.dtype).reshape(count, *x.shape))
+
+
+def _assembled(rows: list, y: Tensor, x: Tensor) -> Tensor:
+    if not rows:
+        return x.new_zeros((*y.shape, *x.shape))
+    return PUBLIC["stack"](rows).reshape(*y.shape, *x.shape)
+
+
+def _arranged(blocks: list, chosen: tuple, argnums: ArgNums) -> Any:
+    """Blocks, one an input tensor, in the structure of the arguments `argnums`."""
+    result = tree.unflatten(_structure(chosen), iter(blocks))
+    return result[0] if isinstance(argnums, int) else result
+
+
+def _structure(value: Any) -> Any:
+    return tree.flatten(value, [])
+
+
+def hessian(func: Callable, argnums: ArgNums = 0) -> Callable:
+    """The Hessian of a scalar function, forward mode over reverse mode: jacfwd(jacrev(func))."""
+    return jacfwd(jacrev(func, argnums), argnums)
+
+
+def hvp(func: Callable, primals: tuple, tangents: tuple) -> Any:
+    """The Hessian of a scalar function times `tangents`, without the Hessian: forward mode over `grad`."""
+    argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
+    return jvp(grad(func, argnums), primals, tangents)[1]
+
+
+# --- modules and batches ------------------------------------------------------------------------------------------------
+
+def functional_call(module, parameter_and_buffer_dicts, args: Any = (), kwargs: dict | None = None, *,
+                    tie_weights: bool = True, strict: bool = False) -> Any:
+    """Call a module with these tensors in place of its parameters and buffers (by name; a dict, or several)."""
+    given = parameter_and_buffer_dicts
+    if not isinstance(given, dict):
+        merged: dict = {}
+        for one in given:
+            if merged.keys() & one.keys():
+                raise ValueError(f"{sorted(merged.keys() & one.keys())[0]} appears in multiple dictionaries; behavior of "
+                                 "functional call is ambiguous")
+            merged.update(one)
+        given = merged
+    own = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+    unknown = [n for n in given if n not in own]
+    missing = [n for n in own if n not in given]
+    if strict and (unknown or missing):
+        raise RuntimeError(f"functional_call: unexpected key(s): {', '.join(unknown)}; missing key(s): {', '.join(missing)}")
+    if unknown:
+        raise KeyError(f"{type(module).__name__} has no parameter or buffer {unknown[0]!r}")
+    values = dict(given)
+    if tie_weights:
+        for name, tensor in own.items():
+            if name not in values:
+                tied = next((n for n in given if own[n] is tensor), None)
+                if tied is not None:
+                    values[name] = given[tied]
+    undo = []
+    try:
+        for name, value in values.items():
+            path, _, last = name.rpartition(".")
+            holder = module.get_submodule(path)
+            table = holder._parameters if last in holder._parameters else holder._buffers
+            undo.append((table, last, table[last]))
+            table[last] = value
+        args = args if isinstance(args, tuple) else (args,)
+        return module(*args, **(kwargs or {}))
+    finally:
+        for table, last, before in reversed(undo):
+            table[last] = before
+
+
+def stack_module_state(models: Sequence) -> tuple[dict, dict]:
+    """(parameters, buffers) of models of one class, each name's tensors stacked; for `vmap` over an ensemble."""
+    if not models:
+        raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
+    if len({type(m) for m in models}) > 1:
+        raise RuntimeError("stack_module_state: Expected all models to be of the same class.")
+
+    def stacked(named: list[dict]) -> dict:
+        return {n: PUBLIC["stack"]([one[n] for one in named]).detach() for n in named[0]}
+    parameters = stacked([dict(m.named_parameters()) for m in models])
+    for name, t in parameters.items():
+        t.requires_grad_(dict(models[0].named_parameters())[name].requires_grad)
+    return parameters, stacked([dict(m.named_buffers()) for m in models])
+
+
+def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *,
+         chunk_size: int | None = None) -> Callable:
+    """A function over batches: `func` sees one element of the dimension `in_dims` of its arguments, results are stacked at `out_dims`.
+
+    The function runs once, on the first element; the program that it traces is then run for the whole batch at once, so there is no
+    loop in Python. `in_dims` is an int, None (not batched), or a nest of them. Errors: ValueError for dimensions that do not
+    fit, RuntimeError where the function looks at a batched value (`if x.sum() > 0`) or draws random numbers.
+    """
+    from .compiler.batching import vmapped
+    if randomness not in ("error", "different", "same"):
+        raise RuntimeError(f"Only allowed values for randomness are 'error', 'different', or 'same'. Got {randomness}")
+    return _named(vmapped(func, in_dims, out_dims, randomness, chunk_size), func)
+
+
+def _named(transformed: Callable, func: Callable) -> Callable:
+    for word in ("__name__", "__doc__", "__module__", "__qualname__"):
+        if hasattr(func, word):
+            setattr(transformed, word, getattr(func, word))
+    transformed.__wrapped__ = func
+    return transformed
+
+
+__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacrev", "jvp", "linearize",
+           "stack_module_state", "value_and_grad", "vjp", "vmap"]
