@@ -1,0 +1,121 @@
+"""What a function reads besides its arguments: numbers and switches in closures, globals, objects, modules and optimizers.
+
+A program is right for the values that were there when it was traced, so they are part of its signature. Seen are names that the
+function's code mentions, in the functions that it calls by name, and the plain attributes of objects found so; a module's `training`
+switches, and an optimizer's options. Tensors are not values but inputs; here only which tensor a name stands for counts.
+"""
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..tensor import Tensor
+
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+MOST = 400                  # objects looked at
+
+
+class Environment:
+    """The values that a function depends on; `values()` reads them as they are now."""
+
+    def __init__(self, function: Callable):
+        self.readers: list[Callable[[], Any]] = []
+        self._known: set[int] = set()
+        self._look(function, 0)
+
+    def values(self) -> tuple:
+        """The present values, hashable."""
+        return tuple([read() for read in self.readers])
+
+    def _look(self, found: Any, depth: int) -> None:
+        if id(found) in self._known or len(self._known) > MOST or depth > 4:
+            return
+        self._known.add(id(found))
+        if isinstance(found, types.MethodType):
+            self._look(found.__self__, depth)
+            self._look(found.__func__, depth)
+        elif isinstance(found, types.FunctionType):
+            self._function(found, depth)
+        elif hasattr(found, "function") and type(found).__module__.startswith("engine.compiler"):
+            self._look(found.function, depth)
+        elif _is(found, "engine.nn.module", "Module"):
+            self.readers.append(lambda: tuple([m.training for m in found.modules()]))
+            for module in found.modules():
+                self._attributes(module, depth)
+        elif _is(found, "engine.optim.optimizer", "Optimizer"):
+            self.readers.append(lambda: _options(found))
+        elif isinstance(found, (list, tuple)) and len(found) <= 64:
+            for item in found:
+                self._look(item, depth + 1)
+        elif not isinstance(found, (Tensor, type, types.ModuleType, *PLAIN)) and hasattr(found, "__dict__"):
+            if not type(found).__module__.startswith(("engine", "kernels", "numpy")):
+                self._attributes(found, depth)
+
+    def _function(self, function: types.FunctionType, depth: int) -> None:
+        if (function.__module__ or "").partition(".")[0] in ("engine", "kernels", "numpy"):
+            return
+        code = function.__code__
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            self.readers.append(lambda cell=cell: _plain(_content(cell)))
+            self._look(_content(cell), depth + 1)
+        space = function.__globals__
+        for name in sorted(_names(code)):
+            if name in space and not isinstance(space[name], types.ModuleType):
+                if not isinstance(space[name], (types.FunctionType, type, types.BuiltinFunctionType)):
+                    self.readers.append(lambda name=name: _plain(space.get(name)))
+                self._look(space[name], depth + 1)
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._look(value, depth + 1)
+
+    def _attributes(self, found: Any, depth: int) -> None:
+        names = [n for n, v in vars(found).items() if isinstance(v, PLAIN) and not n.startswith("_") and n != "training"]
+        if names:
+            self.readers.append(lambda: tuple([_plain(vars(found).get(n)) for n in names]))
+        for value in vars(found).values():
+            if not isinstance(value, PLAIN):
+                self._look(value, depth + 1)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _is(found: Any, module: str, name: str) -> bool:
+    """Whether an object is of a class of a module that may not be imported."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(found, getattr(loaded, name))
+
+
+def _content(cell) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:              # not assigned yet
+        return None
+
+
+def _options(optimizer: Any) -> tuple:
+    """What a step depends on: rules, where the optimizer has them (their numbers are computed for each run), else all options."""
+    rule = getattr(optimizer, "_rule", None)
+    if rule is not None:
+        return tuple([(rule(g).name, len(g["params"])) for g in optimizer.param_groups])
+    return tuple([_frozen({k: v for k, v in g.items() if k != "params"}) for g in optimizer.param_groups])
+
+
+def _plain(value: Any) -> Any:
+    """A value to compare; the identity of what is no plain value."""
+    if isinstance(value, PLAIN):
+        return value.__class__, value
+    return id(value)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple([(k, _frozen(v)) for k, v in value.items()])
+    if isinstance(value, (list, tuple)):
+        return tuple([_frozen(v) for v in value])
+    return _plain(value)

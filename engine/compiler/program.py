@@ -1,0 +1,174 @@
+"""A graph as something to call: its kernels, and a Python function that runs them on arrays in order."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from kernels import store
+from kernels.cpu import buffers, pool
+from kernels.cpu.folds import kernel_of
+from kernels.cpu.native import make_ufunc
+
+from . import straight
+from .graph import Call, Graph, Guard, Map, Put, Reduce, Ref, Value
+from .schedule import Fused, Merge, Schedule, nest_of
+
+
+class Executable:
+    """`run(*inputs, *captured)` -> arrays of `graph.results`, then new values of `graph.writes`, then values that guards read.
+
+    `source`: the Python text of `run`; `kernels`: the source of each kernel.
+    """
+
+    def __init__(self, graph: Graph, name: str = "program"):
+        self.graph, self.name = graph, name
+        graph.name_values()
+        self.guards = [n for n in graph.nodes if isinstance(n, Guard)]
+        self.wanted = [*graph.results, *(v.whole() for _, v in graph.writes), *(n.reads[0] for n in self.guards)]
+        self.kernels: dict[str, str] = {}
+        self.space: dict = {"empty": buffers.empty, "view": _view, "as_strided": np.lib.stride_tricks.as_strided}
+        self.lines: list[str] = []
+        self.arguments = [*graph.inputs, *(v for v, _ in graph.captured if not v.constant)]
+        self.ready = {id(v) for v in self.arguments}
+        for v, _ in graph.captured:
+            if v.constant:
+                self.space[v.name] = v.array
+                self.ready.add(id(v))
+        if straight.cost(graph) <= straight.MOST:
+            self._straight()
+        else:
+            self._steps()
+        results = ", ".join(self._array(r) for r in self.wanted)
+        body = "\n".join("    " + line for line in self.lines)
+        self.source = f"def {name}({', '.join(v.name for v in self.arguments)}):\n{body}\n    return [{results}]\n"
+        exec(compile(self.source, f"<{name}>", "exec"), self.space)
+        self.run: Callable = self.space[name]
+
+    def text(self) -> str:
+        """The generated Python: the kernels, then the function that runs them."""
+        return "\n".join([*self.kernels.values(), self.source])
+
+    # --- pieces of the driver -----------------------------------------------------------------------------------------
+
+    def _kernel(self, program) -> str:
+        name = program.name
+        self.kernels[name] = program.source.replace("def kernel(", f"def {name}(", 1)
+        self.space[name] = make_ufunc(program)
+        return name
+
+    def _straight(self) -> None:
+        nodes = [n for n in self.graph.nodes if not isinstance(n, Guard)]
+        made = list(dict.fromkeys(r.value for r in self.wanted if id(r.value) not in self.ready))
+        if not made:
+            return
+        reads = {id(r.value) for n in nodes for r in n.reads}
+        inputs = [v for v in (*self.arguments, *(v for v, _ in self.graph.captured if v.constant)) if id(v) in reads]
+        program = straight.straight_program(f"{self.name}_{_label(self.graph)}", inputs, nodes, made)
+        kernel = self._kernel(program)
+        self.ready.update(id(v) for v in made)
+        if all(_row_major(v) for v in made):
+            self.lines.append(f"{', '.join(v.name for v in made)} = {kernel}({', '.join(v.name for v in inputs)}, out=...)")
+            return
+        for v in made:
+            self._allocate(v)
+        self.lines.append(f"{kernel}({', '.join(v.name for v in [*inputs, *made])})")
+
+    def _allocate(self, v: Value) -> None:
+        dtype = f"dtype_{v.dtype}"
+        self.space[dtype] = np.dtype(v.dtype)
+        if _row_major(v):
+            self.lines.append(f"{v.name} = empty({v.shape!r}, {dtype})")
+        else:
+            strides = tuple(s * self.space[dtype].itemsize for s in v.strides)
+            self.lines.append(f"{v.name} = view(empty({(v.extent,)!r}, {dtype}), {v.shape!r}, {strides!r}, 0)")
+        self.ready.add(id(v))
+
+    def _steps(self) -> None:
+        plan = Schedule(self.graph)
+        pieces: dict = {}
+        for number, step in enumerate(plan.steps):
+            if isinstance(step, Fused):
+                self._fused(plan, step, number, pieces)
+            elif isinstance(step, Merge):
+                self._merge(step, pieces[id(step.node)])
+            elif isinstance(step, Call):
+                self._call(step)
+
+    def _fused(self, plan: Schedule, step: Fused, number: int, pieces: dict) -> None:
+        nest, chunk = nest_of(plan, step, number, pieces)
+        program = nest.program(chunk)
+        memories = [o.value for o in nest.operands.values()]
+        label = store.digest(program.source)[:8]
+        program = type(program)(**{**program.__dict__, "name": f"{self.name}_{number}_{label}"})
+        kernel = self._kernel(program)
+        for v in memories:
+            if not v.name:
+                v.name = f"part{len(self.space)}"
+            if id(v) not in self.ready:
+                self._allocate(v)
+        count = -(-nest.dims[0] // chunk) if nest.dims else 1
+        chunks, dummy = f"chunks{count}", f"nothing{count}"
+        self.space[chunks] = np.arange(count) if count > 1 else np.zeros((), np.int64)
+        self.space[dummy] = np.zeros(self.space[chunks].shape, np.int8)
+        if count > 1:
+            self.space["ensure"] = pool.ensure
+            self.lines.append("ensure()")
+        self.lines.append(f"{kernel}({', '.join([chunks, *(v.name for v in memories), dummy])})")
+
+    def _merge(self, step: Merge, pieces: list[Value]) -> None:
+        node, op = step.node, step.node.fold
+        dtype = node.reads[0].dtype
+        name = f"merge_{op.name}_{dtype}"
+        self.space[name] = kernel_of(op.kernel or op, np.dtype(dtype), "merge")
+        made = ", ".join(v.name for v in node.values)
+        count = math.prod(node.reads[0].shape)
+        self.lines.append(f"{made} = {name}({', '.join(p.name for p in pieces)}, {count}, 0, out=...)")
+        for v in node.values:
+            if v.shape:
+                self.lines.append(f"{v.name} = {v.name}.reshape({v.shape!r})")
+        self.ready.update(id(v) for v in node.values)
+
+    def _call(self, node: Call) -> None:
+        key = f"call{len(self.space)}"
+        self.space[key], self.space[key + "_options"] = node.operator.forward, node.options
+        operands = ", ".join(self._array(r) for r in node.reads)
+        if node.many:
+            operands = f"[{operands}]"
+        made = ", ".join(v.name for v in node.values)
+        self.lines.append(f"{made} = {key}({operands}, **{key}_options)")
+        self.ready.update(id(v) for v in node.values)
+
+    def _array(self, ref: Ref) -> str:
+        """Source of a view as an array."""
+        v = ref.value
+        if ref.covers():
+            return v.name
+        size = np.dtype(v.dtype).itemsize
+        return f"view({v.name}, {ref.shape!r}, {tuple(s * size for s in ref.strides)!r}, {ref.offset * size})"
+
+
+def _view(array: np.ndarray, shape, strides, offset) -> np.ndarray:
+    """Another look at the memory of an array."""
+    if not array.flags.c_contiguous:
+        flat = np.lib.stride_tricks.as_strided(array, (1 + sum((n - 1) * s for n, s in zip(array.shape, array.strides)) // array.itemsize,),
+                                               (array.itemsize,))
+        return np.ndarray(shape, array.dtype, flat, offset, strides)
+    return np.ndarray(shape, array.dtype, array, offset, strides)
+
+
+def _row_major(v: Value) -> bool:
+    step = 1
+    for n, s in zip(reversed(v.shape), reversed(v.strides), strict=True):
+        if n != 1 and s != step:
+            return False
+        step *= n
+    return True
+
+
+def _label(graph: Graph) -> str:
+    return store.digest(str(graph))[:8]
+
+
+_ = Map, Put, Reduce

@@ -1,0 +1,91 @@
+"""A graph run with the engine's own operators on tensors: recorded like any other code, so that it differentiates again."""
+from __future__ import annotations
+
+from kernels.book import BOOK
+
+from .. import dtypes
+from ..casts import cast
+from ..pointwise import evaluate
+from ..tensor import KIND, KIND_OF_NUMPY, Tensor, wrap
+from .graph import Call, Graph, Guard, Map, Put, Reduce, Ref, Value
+
+
+def replay(graph: Graph, values: dict[int, Tensor]) -> dict[int, Tensor]:
+    """Tensors of all values of a graph, given those of its inputs and captured values by id."""
+    for v, _ in graph.captured:
+        if id(v) not in values:
+            values[id(v)] = wrap(v.array, KIND_OF_NUMPY[v.array.dtype])
+    for node in graph.nodes:
+        if not isinstance(node, Guard):
+            _run(node, values)
+    return values
+
+
+def _run(node, values: dict[int, Tensor]) -> None:
+    reads = [view(values[id(r.value)], r) for r in node.reads]
+    if isinstance(node, Map):
+        kind = KIND[dtypes.by_name(node.compute)]
+        named = {f"x{k}": r for k, r in enumerate(reads)}
+        for v, e in zip(node.values, node.expressions, strict=True):
+            result = evaluate(e, named)
+            if not isinstance(result, Tensor):
+                result = BOOK["mul"](reads[0], 0) + result if reads else wrap(_filled(v, result), kind)
+            wanted = KIND[dtypes.by_name(v.dtype)]
+            result = result if result._kind is wanted else cast(result, wanted)
+            values[id(v)] = result if result._array.shape == v.shape else result.expand(v.shape)
+    elif isinstance(node, Reduce):
+        extra = reads[1:]
+        result = BOOK[node.fold.name](reads[0], *extra, dims=node.dims, keepdim=False)
+        results = result if isinstance(result, tuple) else (result,)
+        for v, r in zip(node.values, results, strict=True):
+            values[id(v)] = r.reshape(v.shape)
+    elif isinstance(node, Put):
+        v = node.values[0]
+        kind = KIND[dtypes.by_name(v.dtype)]
+        base = reads[0].clone() if len(reads) > 1 else wrap(_filled(v, node.fill or 0), kind)
+        view(base, node.place).copy_(reads[-1])
+        values[id(v)] = base
+    elif isinstance(node, Call):
+        result = node.operator(reads, **node.options) if node.many else node.operator(*reads, **node.options)
+        results = result if isinstance(result, tuple) else (result,)
+        for v, r in zip(node.values, results, strict=True):
+            values[id(v)] = r
+
+
+def _filled(v: Value, number):
+    import numpy as np
+    return np.full(v.shape, number, v.dtype)
+
+
+def view(tensor: Tensor, ref: Ref) -> Tensor:
+    """A tensor that holds a value, seen through a view of it."""
+    value = ref.value
+    if ref.covers():
+        return tensor
+    if tensor.stride() == value.strides:
+        return tensor.as_strided(ref.shape, ref.strides, tensor.storage_offset() + ref.offset)
+    ordered = sorted(range(len(value.shape)), key=lambda d: -value.strides[d])      # memory as the trace had it, row-major in this order
+    dense = tensor.permute(ordered).contiguous()
+    return dense.as_strided(ref.shape, ref.strides, ref.offset)
+
+
+def replay_gradients(compiled, node, cotangents) -> list:
+    """The gradients of a compiled function as recorded functions of its inputs and cotangents."""
+    joint, recorded = compiled.joint, compiled.recorded
+    graph = joint.graph
+    values: dict[int, Tensor] = {}
+    for v, t in zip([*graph.inputs, *(v for v, o in graph.captured if o is not None)], node.tensors, strict=True):
+        values[id(v)] = t
+    for v, g in zip(joint.cotangents, cotangents, strict=True):
+        kind = KIND[dtypes.by_name(v.dtype)]
+        values[id(v)] = wrap(_filled(v, 0), kind) if g is None else g
+    replay(graph, values)
+    found = iter(graph.results[len(graph.results) - sum(g is not None for g in joint.gradients):])
+    results = []
+    for g in joint.gradients:
+        if g is None:
+            results.append(None)
+        else:
+            ref = next(found)
+            results.append(view(values[id(ref.value)], ref))
+    return results
