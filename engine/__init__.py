@@ -36,11 +36,13 @@ globals().update(PUBLIC)
 
 strided = "strided"             # the only layout, a name; memory formats are in `functions.memory_format`
 
-_SUBMODULES = ("autograd", "compile", "cuda", "fft", "func", "linalg", "nn", "optim", "optimize", "special", "utils",
+_SUBMODULES = ("autograd", "compiler", "cuda", "fft", "func", "linalg", "nn", "optim", "optimize", "special", "utils",
                "viz")
 _LATER = {name: f"{__name__}.{name}" for name in _SUBMODULES}
 _FROM_AUTOGRAD = ("enable_grad", "inference_mode", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "is_grad_enabled",
                   "is_inference_mode_enabled", "no_grad", "set_grad_enabled")
+_FROM_FUNCTIONAL = ("adaptive_avg_pool1d", "adaptive_max_pool1d", "avg_pool1d", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
+                    "conv_transpose2d", "conv_transpose3d", "max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool3d")
 
 __all__ = [
     "Generator", "Size", "Tensor", "can_cast", "default_generator", "device", "dispatch", "dtype", "dtypes", "finfo",
@@ -48,14 +50,18 @@ __all__ = [
     "functions", "get_default_device", "get_default_dtype", "get_rng_state", "iinfo", "initial_seed", "manual_seed",
     "promote_types", "random", "seed", "set_default_device", "set_default_dtype", "set_default_tensor_type",
     "set_printoptions", "set_rng_state", "tape",
-    *_FROM_AUTOGRAD, *PUBLIC, *dtypes.PUBLIC,
+    *_FROM_AUTOGRAD, *_FROM_FUNCTIONAL, *PUBLIC, *dtypes.PUBLIC,
 ]
 
 
 def __getattr__(name: str):
-    """A submodule, or a name of `engine.autograd`, at its first use."""
+    """A submodule, or a name of `engine.autograd` or `engine.nn.functional`, at its first use."""
     if name in _FROM_AUTOGRAD:
         found = getattr(importlib.import_module(f"{__name__}.autograd"), name)
+    elif name == "compile":
+        found = importlib.import_module(f"{__name__}.compiler").compile
+    elif name in _FROM_FUNCTIONAL:
+        found = getattr(importlib.import_module(f"{__name__}.nn.functional"), name)
     elif name in _LATER:
         try:
             found = importlib.import_module(_LATER[name])

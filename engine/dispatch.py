@@ -8,6 +8,7 @@ the table with `register`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from kernels import table as kernel_table
 from kernels.book import BOOK, Operator, Pointwise
@@ -18,7 +19,7 @@ from .large import LARGE
 from .pointwise import PointwiseCaller, sum_to_shape
 from .promotion import broadcast_error, common_device, constant, item_of, operand
 from .saved import FREED, FREED_TEXT, alias, overwritten
-from .writes import inplace, into, store, write
+from .writes import inplace, into, store, write, write_by, writeable
 
 
 def table() -> kernel_table.Table:
@@ -26,7 +27,7 @@ def table() -> kernel_table.Table:
     return kernel_table.TABLE
 
 
-def register(operator: str, device: str = "cpu", kernel: Callable | None = None, *, host: bool = False):
+def register(operator: str, device: str = "cpu", kernel: Callable | None = None, *, host: bool = False) -> Any:
     """Replace or add the kernel of an operator on a device; usable as a decorator.
 
     `kernel` is a callable of arrays (NumPy's on "cpu") in the operator's order, with its options as keywords, returning
@@ -69,5 +70,5 @@ def attach_all() -> None:
 __all__ = [
     "FREED", "FREED_TEXT", "GeneralCaller", "LARGE", "PointwiseCaller", "alias", "attach", "attach_all",
     "broadcast_error", "cast", "cast_array", "common_device", "constant", "inplace", "into", "item_of", "operand",
-    "overwritten", "register", "store", "sum_to_shape", "table", "write",
+    "overwritten", "register", "store", "sum_to_shape", "table", "write", "write_by", "writeable",
 ]

@@ -23,3 +23,7 @@ class GradError(RuntimeError):
 
 class NumberError(RuntimeError, ValueError):
     """A number that its dtype cannot hold; stands for PyTorch's RuntimeError (ValueError where it unpacks Python ints)."""
+
+
+class LinAlgError(RuntimeError, ValueError):
+    """A matrix that cannot be inverted, solved or factored; stands for PyTorch's (and NumPy's) LinAlgError."""

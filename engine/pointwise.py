@@ -11,7 +11,6 @@ import numpy as np
 
 from kernels import table as kernel_table
 from kernels.book import BOOK, Pointwise
-from kernels.cpu import buffers, pool
 from kernels.cpu.maps import gradient_plan
 from kernels.symbol import Symbol
 
@@ -124,7 +123,7 @@ class PointwiseNode(Node):
                 entry = plan.entries[self.kind] = self.caller.gradients[self.kind, plan]
             ufunc, kinds = entry
             arrays = [array if k < 0 else saved[k]._array for k in plan.reads]
-            outs = ufunc(*arrays, out=...) if array.size < LARGE else _gradients_large(ufunc, arrays, kinds, array.shape)
+            outs = ufunc(*arrays, out=...) if array.size < LARGE else run_large(ufunc, arrays, *[k.numpy for k in kinds])
             if plan.count == 1:
                 r = new(Tensor)
                 r._array, r._kind = outs, kinds[0]
@@ -161,14 +160,6 @@ class PointwiseNode(Node):
     def keeps_result(self, k: int) -> bool:
         """Whether the k-th saved value is the result."""
         return k == len(self.shapes)
-
-
-def _gradients_large(ufunc, arrays, kinds, shape):
-    if len(kinds) == 1:
-        return run_large(ufunc, arrays, kinds[0].numpy, np.broadcast_shapes(shape, *(a.shape for a in arrays)))
-    pool.ensure()
-    outs = tuple(buffers.empty(shape, k.numpy) for k in kinds)
-    return ufunc(*arrays, *outs)
 
 
 def sum_to_shape(g: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -298,7 +289,6 @@ class PointwiseCaller:
     def unary(self) -> Callable[[Tensor], Tensor]:
         """The hot path of an operator of one input."""
         loops, general, floating, plan_of, node_class = self.loops, self.__call__, self.op.floating, self.plan, self.node
-        run = self.run
         plans: dict = {}
         differentiable = self.op.differentiable
 
@@ -311,11 +301,10 @@ class PointwiseCaller:
                 return general(x)
             if floating and kind.dtype.category < 2:
                 return general(x)
-            if a.size >= LARGE:
-                return run((x,), kind)
             ufunc, out_kind = loops[kind]
             r = new(Tensor)
-            r._array, r._kind = ufunc(a, out=...), out_kind
+            r._array = ufunc(a, out=...) if a.size < LARGE else run_large(ufunc, (a,), out_kind.numpy)
+            r._kind = out_kind
             r._node = r._counter = r._view = r._grad = r._meta = None
             r._needs = False
             if x._view is not None:
@@ -348,7 +337,6 @@ class PointwiseCaller:
         plans: dict = {}
         floating = op.floating
         differentiable = op.differentiable
-        run = self.run
 
         def call(input: Tensor, other) -> Tensor:
             x, y = input, other
@@ -366,12 +354,13 @@ class PointwiseCaller:
                 a, b = x._array, y._array
             except AttributeError:
                 return general(x, y)
-            if a.size >= LARGE or b.size >= LARGE:
-                return run((x, y), kind)
             ufunc, out_kind = loops[kind]
             r = new(Tensor)
             try:
-                r._array = ufunc(a, b, out=...)
+                if a.size < LARGE > b.size:
+                    r._array = ufunc(a, b, out=...)
+                else:
+                    r._array = run_large(ufunc, (a, b), out_kind.numpy)
             except ValueError as error:
                 raise broadcast_error(op.name, (x, y)) from error
             r._kind = out_kind
@@ -423,7 +412,6 @@ class PointwiseCaller:
             return lambda *operands: general(*operands)
         mask = None if op.operands[0] == "T" else KIND[dtypes.by_name(op.operands[0])]
         differentiable = op.differentiable
-        run = self.run
 
         def call(x, y, z) -> Tensor:
             try:
@@ -446,11 +434,12 @@ class PointwiseCaller:
                 a, b, c = x._array, y._array, z._array
             except AttributeError:
                 return general(x, y, z)
-            if a.size >= LARGE or b.size >= LARGE or c.size >= LARGE:
-                return run((x, y, z), kind)
             ufunc, out_kind = loops[kind]
             try:
-                array = ufunc(a, b, c, out=...)
+                if a.size < LARGE > b.size and c.size < LARGE:
+                    array = ufunc(a, b, c, out=...)
+                else:
+                    array = run_large(ufunc, (a, b, c), out_kind.numpy)
             except ValueError as error:
                 raise broadcast_error(op.name, (x, y, z)) from error
             r = wrap(array, out_kind)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,19 +14,21 @@ from .tensor import Kind, Tensor, wrap
 NUMBERS = (bool, int, float, complex)
 
 
-def item_of(operand) -> tuple[dtypes.dtype, int]:
+def item_of(operand: Any) -> tuple[dtypes.dtype, int]:
     """(dtype, priority) of an operand for `dtypes.result_type_of`."""
     if isinstance(operand, Tensor):
         return operand._kind.dtype, 2 if operand._array.ndim else 1
     return dtypes.number_dtype(operand), 0
 
 
-def common_device(name: str, operands) -> devices.device:
+def common_device(name: str, operands: Any) -> devices.device:
     """The one device of the tensors among the operands (numbers of the CPU may join any); DeviceError for two."""
     found = None
     for t in operands:
         if isinstance(t, Tensor):
             d = t._kind.device
+            if d is found:
+                continue
             if found is None or (found.type == "cpu" and d is not found):
                 if found is not None and any(isinstance(o, Tensor) and o._kind.device is found and o._array.ndim for o in operands):
                     raise _two_devices(name, d, found)
@@ -40,7 +43,7 @@ def _two_devices(name, a, b) -> DeviceError:
                        f"(when calling {name}; move one with .to())")
 
 
-def constant(value, kind: Kind) -> Tensor:
+def constant(value: Tensor | complex, kind: Kind) -> Tensor:
     """A Python number as a tensor without dimensions, kept for the next use. Never shown to users."""
     key = (value.__class__, value if value or value.__class__ is int else repr(value))      # 0.0 and -0.0 are equal
     found = kind.constants.get(key)
@@ -75,7 +78,7 @@ def broadcast_error(name: str, tensors: Sequence[Tensor]) -> ShapeError:
     return ShapeError(f"{name}: shapes {shapes} cannot be broadcast together")
 
 
-def operand(name: str, value, argument: str = "input", position: int = 1):
+def operand(name: str, value: Tensor | complex, argument: str = "input", position: int = 1) -> Any:
     """A value of another library as an operand: NumPy scalars and arrays are welcome, anything else is a TypeError."""
     if isinstance(value, (Tensor, *NUMBERS)):
         return value

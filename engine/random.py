@@ -29,7 +29,7 @@ class Generator:
 
     __slots__ = ("__weakref__", "_device", "_lock", "_offset", "_seed")
 
-    def __init__(self, device: Any = "cpu"):
+    def __init__(self, device: Any = "cpu") -> None:
         place = devices.as_device(device)
         if place.type != "cpu":
             devices.require_available(place)
@@ -103,7 +103,7 @@ class Generator:
             self._offset = (first + blocks) & _WORD
         return seed, first
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return _rebuild, (self._device, self._seed, self._offset)
 
     def __repr__(self) -> str:

@@ -12,10 +12,14 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import GradError
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
 
 clock = itertools.count(0, -1)
 
@@ -30,6 +34,15 @@ class _Modes(threading.local):
 modes = _Modes()
 
 
+class _Used:
+    """What this process has ever used, so that nobody else pays for it; one for all threads."""
+
+    inference = False           # inference_mode: in-place writes look whether their tensor is one of its own
+
+
+modes_used = _Used()
+
+
 # --- nodes ------------------------------------------------------------------------------------------------------------
 
 class Node:
@@ -41,7 +54,7 @@ class Node:
 
     __slots__ = ("__weakref__", "edges", "hooks", "order")
 
-    def backward(self, g):
+    def backward(self, g: Tensor) -> Any:
         raise NotImplementedError
 
     def release(self) -> None:
@@ -95,7 +108,7 @@ class Hooks:
 
     __slots__ = ("after", "before", "metadata", "retain", "tensor")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.tensor: dict = {}
         self.before: dict = {}
         self.after: dict = {}
@@ -115,7 +128,7 @@ class Branch(Node):
 
     __slots__ = ("index",)
 
-    def __init__(self, node: Node, index: int):
+    def __init__(self, node: Node, index: int) -> None:
         self.edges, self.index, self.hooks, self.order = (node,), index, None, node.order
 
     @property
@@ -128,11 +141,11 @@ class AccumulateGrad(Node):
 
     __slots__ = ("variable",)
 
-    def __init__(self, variable, hooks: Hooks):
+    def __init__(self, variable: Any, hooks: Hooks) -> None:
         self.variable, self.edges, self.hooks, self.order = variable, (), hooks, 0
 
 
-def accumulate_node(leaf) -> AccumulateGrad:
+def accumulate_node(leaf: Any) -> AccumulateGrad:
     """The leaf's AccumulateGrad, the same object as long as somebody holds it."""
     from .tensor import meta_of
     meta = meta_of(leaf)
@@ -152,7 +165,7 @@ class Removable:
     __slots__ = ("hooks", "id")
     _ids = itertools.count()
 
-    def __init__(self, hooks: dict, hook: Callable, index: int | None = None):
+    def __init__(self, hooks: dict, hook: Callable, index: int | None = None) -> None:
         if not callable(hook):
             raise TypeError(f"a hook must be callable, not {type(hook).__name__}")
         number = next(Removable._ids)
@@ -166,18 +179,18 @@ class Removable:
     def __enter__(self) -> Removable:
         return self
 
-    def __exit__(self, *raised) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.remove()
 
 
-def edge_of(tensor):
+def edge_of(tensor: Any) -> Any:
     """Where a gradient for this tensor goes: its node, the tensor itself for a leaf that requires grad, or None."""
     if tensor._view is not None:
         refresh(tensor)
     return tensor._node if tensor._node is not None else tensor if tensor._needs else None
 
 
-def source_of(edge) -> tuple:
+def source_of(edge: Any) -> tuple:
     """(node, result's number) of an edge that is a node or Branch."""
     return (edge.edges[0], edge.index) if edge.__class__ is Branch else (edge, 0)
 
@@ -189,7 +202,7 @@ def operator_name(node: Node) -> str:
 
 # --- hooks and retained gradients -------------------------------------------------------------------------------------
 
-def register_hook(tensor, hook) -> Removable:
+def register_hook(tensor: Any, hook: Callable) -> Removable:
     """A hook on the gradient of a tensor, see Tensor.register_hook."""
     if not tensor.requires_grad:
         raise GradError("cannot register a hook on a tensor that doesn't require gradient")
@@ -202,7 +215,7 @@ def register_hook(tensor, hook) -> Removable:
     return Removable(meta.hooks, hook)
 
 
-def watch(tensor) -> None:
+def watch(tensor: Any) -> None:
     """Let the tensor's node put its gradient into `tensor.grad`."""
     node, index = source_of(tensor._node)
     hooks_of(node).retain[index] = weakref.ref(tensor)
@@ -233,7 +246,7 @@ _CUSTOM = ("This view was created inside a custom Function (or because an input 
            "gradients. This behavior is forbidden. You can fix this by cloning the output of the custom Function.")
 
 
-def refresh(tensor) -> None:
+def refresh(tensor: Any) -> None:
     """Renew the node of a view whose base was written in place since it was made."""
     view = tensor._view
     base = view.base
@@ -278,7 +291,7 @@ class AsStridedBackward0(Node):
 
     __slots__ = ("steps",)
 
-    def backward(self, g):
+    def backward(self, g: Tensor) -> Any:
         for node, output, count in reversed(self.steps):
             if output >= 0:
                 alone, g = g, [None] * count
@@ -287,7 +300,7 @@ class AsStridedBackward0(Node):
         return (g,)
 
 
-def replay(base, chain) -> Node:
+def replay(base: Any, chain: Any) -> Node:
     """One node for all the operators that lead from a base to a view."""
     node = AsStridedBackward0.__new__(AsStridedBackward0)
     edge = edge_of(base)
@@ -297,7 +310,7 @@ def replay(base, chain) -> Node:
     return node
 
 
-def tracked(tensor) -> bool:
+def tracked(tensor: Any) -> bool:
     """Whether a write to the tensor concerns the tape: it requires grad, or looks at the memory of a tensor that does."""
     view = tensor._view
     if view is None:
@@ -305,7 +318,7 @@ def tracked(tensor) -> bool:
     return tensor._needs or view.base._needs
 
 
-def check_inplace(tensor) -> None:
+def check_inplace(tensor: Any) -> None:
     """Refuse an in-place write that the tape could not follow, in PyTorch's words. Called while recording."""
     view = tensor._view
     if view is None:
@@ -336,7 +349,7 @@ class CopySlices(Node):
 
     __slots__ = ("layout", "path")
 
-    def backward(self, g):
+    def backward(self, g: Tensor) -> Any:
         from kernels.book import BOOK
 
         from .dispatch import store
@@ -373,7 +386,7 @@ def _layout(array: np.ndarray) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(np.empty(1, array.dtype), array.shape, array.strides)
 
 
-def rebase(tensor, node) -> None:
+def rebase(tensor: Any, node: Any) -> None:
     """Give a written tensor its new history; a view passes it on to its base."""
     view = tensor._view
     if view is None:
@@ -401,7 +414,7 @@ class Handle:
 
     __slots__ = ("cell", "written")
 
-    def __init__(self, written):
+    def __init__(self, written: Any) -> None:
         value = wrap(written._array, written._kind)
         value._node, value._needs, value._counter = written._node, written._needs, written._counter
         if value._needs and value._node is None:

@@ -6,6 +6,7 @@ On the CPU `_array` is a NumPy array: views, strides and sharing come with it. O
 """
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,14 +52,14 @@ class Size(tuple):
     def __repr__(self) -> str:
         return f"engine.Size([{', '.join(map(str, self))}])"
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         found = tuple.__getitem__(self, index)
         return Size(found) if isinstance(index, slice) else found
 
-    def __add__(self, other):
+    def __add__(self, other: Tensor | complex) -> Any:
         return Size(tuple.__add__(self, other))
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return Size, (tuple(self),)
 
 
@@ -72,7 +73,7 @@ class View:
 
     __slots__ = ("base", "count", "operator", "options", "output", "parent", "recorded", "seen")
 
-    def __init__(self, parent: Tensor, operator, options: dict, recorded: bool, output: int = -1, count: int = 1):
+    def __init__(self, parent: Tensor, operator: Any, options: dict, recorded: bool, output: int = -1, count: int = 1) -> None:
         self.parent, self.operator, self.options = parent, operator, options
         self.base = parent if parent._view is None else parent._view.base
         self.seen, self.recorded, self.output, self.count = self.base._node, recorded, output, count
@@ -97,8 +98,10 @@ class Tensor:
     """
 
     # _array: the data; _kind: dtype and device; _node: the operation that made it (None: a leaf); _needs: requires grad;
-    # _counter: None or [version], shared by all tensors over the same memory; _view: see View; _grad; _meta: see Meta
-    __slots__ = ("__dict__", "__weakref__", "_array", "_counter", "_grad", "_kind", "_meta", "_needs", "_node", "_view")
+    # _counter: None or [version], shared by all tensors over the same memory; _view: see View; _grad; _meta: see Meta;
+    # _inference: there for tensors made in inference mode only
+    __slots__ = ("__dict__", "__weakref__", "_array", "_counter", "_grad", "_inference", "_kind", "_meta", "_needs", "_node",
+                 "_view")
 
     def __new__(cls, *data: Any, device: Any = None) -> Tensor:
         from .functions.create import legacy_constructor
@@ -139,7 +142,7 @@ class Tensor:
     def is_cpu(self) -> bool:
         return self._kind.device.type == "cpu"
 
-    def size(self, dim: int | None = None):
+    def size(self, dim: int | None = None) -> Any:
         """The shape, or the size of one dimension."""
         if dim is None:
             return Size(self._array.shape)
@@ -161,7 +164,7 @@ class Tensor:
         """Bytes of one element."""
         return self._kind.dtype.itemsize
 
-    def stride(self, dim: int | None = None):
+    def stride(self, dim: int | None = None) -> Any:
         """Elements to step over in memory, for all dimensions or one. PyTorch's numbers also where a size is 0 or 1."""
         strides = element_strides(self._array)
         return strides if dim is None else strides[wrap_dim(dim, len(strides))]
@@ -217,6 +220,8 @@ class Tensor:
         """Record operations on this leaf from now on (or stop)."""
         if requires_grad and self._kind.dtype.category < 2:
             raise DTypeError("only Tensors of floating point and complex dtype can require gradients")
+        if requires_grad and tape.modes_used.inference and not tape.modes.inference and self.is_inference():
+            raise GradError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         if not requires_grad and self._node is not None:
             raise GradError("you can only change requires_grad flags of leaf variables. If you want to use a computed "
                             "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().")
@@ -228,7 +233,7 @@ class Tensor:
         return self.grad_fn is None
 
     @property
-    def grad_fn(self):
+    def grad_fn(self) -> Any:
         if self._view is not None:
             tape.refresh(self)
         node = self._node
@@ -274,6 +279,8 @@ class Tensor:
 
     @property
     def _version(self) -> int:
+        if tape.modes_used.inference and self.is_inference():
+            raise GradError("Inference tensors do not track version counter.")
         return self._counter[0] if self._counter else 0
 
     @property
@@ -286,7 +293,10 @@ class Tensor:
     @property
     def data(self) -> Tensor:
         """The same memory without history; writes to it are not seen by autograd."""
-        return wrap(self._array, self._kind)
+        made = wrap(self._array, self._kind)
+        if tape.modes_used.inference:
+            made._inference = self.is_inference()
+        return made
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -298,13 +308,15 @@ class Tensor:
         self._array, self._kind = value._array, value._kind
 
     def is_inference(self) -> bool:
-        """Whether autograd can never use the tensor: False, those made in `inference_mode` are ordinary ones here."""
-        return False
+        """Whether the tensor was made in `inference_mode`: autograd cannot save it, and only that mode may write it."""
+        return tape.modes_used.inference and getattr(self if self._view is None else self._view.base, "_inference", False)
 
     def detach(self) -> Tensor:
         """The same memory as a leaf without history; in-place writes through it are counted."""
         made = wrap(self._array, self._kind)
         made._counter = shared_counter(self)
+        if tape.modes_used.inference:
+            made._inference = self.is_inference()
         return made
 
     def detach_(self) -> Tensor:
@@ -318,7 +330,7 @@ class Tensor:
         return self
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False,
-                 inputs=None) -> None:
+                 inputs: Any = None) -> None:
         """Accumulate d self / d leaf into `.grad` of every leaf (or of `inputs`).
 
         `gradient` (shape of self) is the cotangent, 1 for a single element. Errors: RuntimeError as in PyTorch.
@@ -333,11 +345,11 @@ class Tensor:
             meta_of(self).retains = True
             tape.watch(self)
 
-    def register_hook(self, hook):
+    def register_hook(self, hook: Callable) -> Any:
         """Call `hook(grad)` when the gradient of this tensor is known; a returned tensor replaces it."""
         return tape.register_hook(self, hook)
 
-    def register_post_accumulate_grad_hook(self, hook):
+    def register_post_accumulate_grad_hook(self, hook: Callable) -> Any:
         """Call `hook(tensor)` after `.grad` of this leaf was accumulated."""
         if not self.requires_grad:
             raise GradError("cannot register a hook on a tensor that doesn't require gradient")
@@ -349,14 +361,14 @@ class Tensor:
 
     # --- out of the engine --------------------------------------------------------------------------------------------
 
-    def item(self):
+    def item(self) -> Any:
         """The only element as a Python number."""
         array = self._array
         if array.size != 1:
             raise RuntimeError(f"a Tensor with {array.size} elements cannot be converted to Scalar")
         return array.item()
 
-    def tolist(self):
+    def tolist(self) -> Any:
         """Nested lists of Python numbers; a number for a tensor without dimensions."""
         return host(self).tolist()
 
@@ -371,7 +383,7 @@ class Tensor:
             raise GradError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         return self._array
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         array = self.numpy()
         if dtype is not None and np.dtype(dtype) != array.dtype:
             if copy is False:
@@ -381,12 +393,12 @@ class Tensor:
 
     __array_priority__ = 1000       # NumPy's operators give way to ours
 
-    def __dlpack__(self, **options):
+    def __dlpack__(self, **options: Any) -> Any:
         if self.requires_grad:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
         return self._array.__dlpack__(**options)
 
-    def __dlpack_device__(self):
+    def __dlpack_device__(self) -> Any:
         return self._array.__dlpack_device__()
 
     def __bool__(self) -> bool:
@@ -409,7 +421,7 @@ class Tensor:
             raise TypeError("only integer tensors of a single element can be converted to an index")
         return int(self._array.item())
 
-    def __repr__(self, *, tensor_contents=None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
         from . import printing
         place = self._kind.device
         node = self.grad_fn
@@ -427,7 +439,7 @@ class Tensor:
         text = printing.tensor_format(host(self), spec, "Tensor")
         return str(self) if text is None else text
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator:
         if not self._array.ndim:
             raise TypeError("iteration over a 0-d tensor")
         return iter(self.unbind(0))
@@ -435,7 +447,7 @@ class Tensor:
     def __reversed__(self) -> Tensor:
         return self.flip(0) if self._array.ndim else self
 
-    def __contains__(self, element) -> bool:
+    def __contains__(self, element: Any) -> bool:
         if isinstance(element, (Tensor, bool, int, float, complex)):
             return bool((element == self).any().item())
         raise RuntimeError("Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
@@ -463,11 +475,11 @@ class Tensor:
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return made
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: int) -> Any:
         values = np.array(host(self), order="K")       # a view takes its own elements along, not the memory that it looks into
         return _rebuild, (type(self), values, self._kind.dtype, str(self._kind.device), self.requires_grad, self.__dict__)
 
-    def __operator__(self, operator, operands, options):
+    def __operator__(self, operator: Any, operands: Any, options: Any) -> Any:
         """A book's record was called on tensors (see kernels.book.Operator.__call__)."""
         return operator.apply(*operands, **options)
 
@@ -504,6 +516,8 @@ def as_subclass(tensor: Tensor, cls: type) -> Tensor:
     made = new(cls)
     for name in ("_array", "_kind", "_node", "_counter", "_view", "_grad", "_meta", "_needs"):
         setattr(made, name, getattr(tensor, name))
+    if tape.modes_used.inference:
+        made._inference = getattr(tensor, "_inference", False)
     return made
 
 
@@ -523,6 +537,8 @@ def shared_counter(tensor: Tensor) -> list[int]:
 
 def bump(tensor: Tensor) -> None:
     """Count a write to the tensor's memory."""
+    if tape.modes_used.inference:
+        refuse_writing(tensor)
     counter = tensor._counter
     if counter is None:
         tensor._counter = [1]
@@ -583,6 +599,12 @@ def element_strides(array: np.ndarray) -> tuple[int, ...]:
         if shape[d] == 1 and not strides[d]:        # a new dimension
             strides[d] = strides[d + 1] * shape[d + 1] if d + 1 < len(shape) else 1
     return tuple(strides)
+
+
+def refuse_writing(tensor: Tensor) -> None:
+    """GradError where inference mode forbids an in-place write; asked only in processes that use it."""
+    from . import inference
+    inference.refuse_writing(tensor)
 
 
 from . import tape, walk  # noqa: E402  (the tape needs Tensor, and Tensor's methods need the tape)

@@ -51,7 +51,8 @@ class ViewCaller(GeneralCaller):
         self.node = type(op.node_name, (ViewNode,), {"__slots__": (), "caller": self, "__module__": "engine.autograd"})
         self.differentiable = op.adjoint is not None
         # the adjoint's own kernel, for a backward pass that is not recorded; the commonest views only
-        self.direct = BOOK[op.name + "_backward"].forward if op.name in ("select", "slice") else None
+        self.direct = (BOOK[op.name + "_backward"].forward if op.name in ("select", "slice") else
+                       (lambda g, shape: g.T) if op.name == "t" else None)
 
     def _read(self, name: str):
         if name in ("g", "gs"):

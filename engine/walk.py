@@ -292,7 +292,8 @@ def _leading_to(roots, asked: dict) -> set:
 
 # --- entry points -----------------------------------------------------------------------------------------------------
 
-def backward(tensors, grad_tensors=None, retain_graph: bool | None = None, create_graph: bool = False, inputs=None) -> None:
+def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+             inputs: Any = None) -> None:
     """Accumulate the gradients of `tensors` into `.grad` of the leaves, or of `inputs` only.
 
     `grad_tensors`: the cotangents, in the shapes of `tensors`; None for real tensors of one element. The graph is freed unless
@@ -319,7 +320,7 @@ def backward(tensors, grad_tensors=None, retain_graph: bool | None = None, creat
             t._grad = (g if create_graph else g.clone()) if t._grad is None else t._grad + g
 
 
-def grad(outputs, inputs, grad_outputs=None, retain_graph: bool | None = None, create_graph: bool = False,
+def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
          allow_unused: bool | None = None, is_grads_batched: bool = False, materialize_grads: bool = False,
          only_inputs: bool = True) -> tuple:
     """Gradients of `outputs` with respect to `inputs`, without touching `.grad`.

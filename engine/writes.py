@@ -2,20 +2,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernels import table as kernel_table
 from kernels.book import SAME, Pointwise
-from kernels.cpu import pool
+from kernels.cpu import sheets
 
 from . import dtypes, tape
 from .casts import cast
 from .errors import DeviceError, DTypeError, GradError, ShapeError
 from .large import LARGE
 from .promotion import broadcast_error, constant
-from .tape import Node, clock, edge_of, modes
-from .tensor import KIND_OF_NUMPY, Tensor, bump
+from .tape import Node, clock, edge_of, modes, modes_used
+from .tensor import KIND_OF_NUMPY, Tensor, bump, refuse_writing
+
+if TYPE_CHECKING:
+    from .general import GeneralCaller
 
 new = object.__new__
 
@@ -41,6 +45,8 @@ def write(target: Tensor, result: Tensor, copies: bool = False) -> Tensor:
 
     `copies`: the value is a tensor of its own that the user holds (copy_, fill_, assignment), not one just computed for the target.
     """
+    if modes_used.inference:
+        refuse_writing(target)
     recording = modes.enabled and (tape.tracked(target) or result.requires_grad)
     if recording:
         tape.check_inplace(target)
@@ -61,6 +67,34 @@ def write(target: Tensor, result: Tensor, copies: bool = False) -> Tensor:
     return target
 
 
+def write_by(caller: GeneralCaller, target: Tensor, others: tuple[Tensor, ...], options: dict,
+             run: Callable[[], object]) -> Tensor:
+    """An in-place operator whose kernel, `run`, changes the memory of `target` itself: check, run, count, record.
+
+    The node is that of `caller(target, *others, **options)`, whose adjoint must not read the target or the result.
+    """
+    writeable(target)
+    recording = modes.enabled and (tape.tracked(target) or any(o.requires_grad for o in others))
+    if recording:
+        tape.check_inplace(target)
+        tensors = (target, *others)
+        node = caller.make_node((target,), False, tensors, [edge_of(t) for t in tensors], options)
+    run()
+    bump(target)
+    if recording:
+        tape.rebase(target, node)
+    return target
+
+
+def writeable(x: Tensor) -> None:
+    """RuntimeError for a tensor whose memory nobody may write."""
+    if modes_used.inference:
+        refuse_writing(x)
+    if not x._array.flags.writeable:
+        raise RuntimeError("this tensor shares memory that NumPy marked read-only, or its elements repeat; clone() it before "
+                           "writing")
+
+
 def store(target: np.ndarray, value: np.ndarray) -> None:
     """Copy an array into another of the same dtype (broadcasting) by our kernel; refuses read-only memory."""
     if not target.flags.writeable:
@@ -72,9 +106,11 @@ def store(target: np.ndarray, value: np.ndarray) -> None:
     if not target.size:
         return
     kind = KIND_OF_NUMPY[target.dtype].dtype.name
-    if target.size >= LARGE:
-        pool.ensure()
-    kernel_table.cast_ufunc(kind, kind)(value, target)
+    ufunc = kernel_table.cast_ufunc(kind, kind)
+    if target.size < LARGE:
+        ufunc(value, target)
+    else:
+        sheets.copy(ufunc, value, target)
 
 
 def into(out: Tensor, result: Tensor) -> Tensor:
@@ -103,7 +139,9 @@ def inplace(call: Callable, op: Pointwise | None = None) -> Callable:
     """The in-place method of an operator: compute, then write; straight into the memory where nothing is recorded."""
     loops = op.apply.loops if op is not None and len(op.inputs) == 2 and op.result is SAME else None
 
-    def method(self: Tensor, *others, **options) -> Tensor:
+    def method(self: Tensor, *others: Any, **options: Any) -> Tensor:
+        if modes_used.inference:
+            refuse_writing(self)
         if loops is not None and len(others) == 1 and not options and not self._needs and self._view is None:
             other = others[0]
             if other.__class__ is Tensor and other._kind is self._kind and not other._needs and other._view is None and (
@@ -126,11 +164,12 @@ def inplace(call: Callable, op: Pointwise | None = None) -> Callable:
         return write(self, result)
 
     def _direct(self: Tensor, other: Tensor) -> Tensor:
-        array = self._array
-        if array.size >= LARGE:
-            pool.ensure()
+        array, ufunc = self._array, loops[self._kind][0]
         try:
-            loops[self._kind][0](array, other._array, array)
+            if array.size < LARGE or ufunc.__class__ is not np.ufunc:
+                ufunc(array, other._array, array)
+            else:
+                sheets.into(ufunc, (array, other._array), array)
         except ValueError as error:
             shape = np.broadcast_shapes(array.shape, other._array.shape) if _broadcasts(array, other._array) else None
             if shape is None:

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import lower_builtin, overload, register_jitable, type_callable
 
-from . import libm, libm_base
+from . import libm, libm_base, libm_rare
 
 _LOCK = threading.Lock()
 _DONE = []
@@ -34,9 +34,9 @@ def register() -> None:
         if _DONE:
             return
         _register_primitives()
-        for helper in dict.fromkeys(libm.HELPERS):
+        for helper in dict.fromkeys([*libm.HELPERS, *libm_rare.HELPERS]):
             register_jitable(**OPTIONS)(helper)
-        for function, variants in libm.VARIANTS.items():
+        for function, variants in [*libm.VARIANTS.items(), *libm_rare.VARIANTS.items()]:
             if function not in libm_base.PRIMITIVES:
                 overload(function, jit_options=OPTIONS, strict=False)(_chooser(variants))
         _DONE.append(True)

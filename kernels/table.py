@@ -57,16 +57,6 @@ def cast_ufunc(source: str, target: str) -> np.ufunc:
     return native.make_ufunc(maps.cast_program(source, target))
 
 
-@functools.cache
-def rows_of(ufunc: np.ufunc) -> np.ufunc | None:
-    """The same kernel over rows: a gufunc whose outer steps NumPy hands over whole, so that they run on several threads.
-
-    Its operands have equal shapes (broadcast before). None for a ufunc that is not ours.
-    """
-    from .cpu import native
-    return native.make_rows(ufunc)
-
-
 class Table(Mapping):
     """The mapping itself; printing it lists every operator with the devices it runs on."""
 

@@ -387,3 +387,45 @@ def test_other_refusals():
 def test_kernels_say_what_they_compute():
     source = products.pairs_program("product", "int32", "int32", "int32", lambda a, x, y: a, lambda a: a).source
     assert "store_int32(lanes, lane * 4, as_int32(combine(peek_int32(lanes, lane * 4), a, c)))" in source
+
+
+# --- adjoints on arrays -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype", [engine.float64, engine.float32])
+@pytest.mark.parametrize("by_columns", [False, True])
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (4, 5), ()])
+def test_quick_adjoints_give_what_the_recorded_ones_give(dtype, by_columns, shape, rng):
+    """Gradients that are not recorded take a shorter way; a weight that lies by columns gets a gradient of its own layout."""
+    def run(create_graph):
+        x = from_array(rng_values[0]).to(dtype).requires_grad_()
+        w = from_array(rng_values[1]).to(dtype).requires_grad_()
+        b = from_array(rng_values[2]).to(dtype).requires_grad_()
+        y = w.t() if by_columns else w
+        out = engine.addmm(b, x, y) + x @ y
+        grads = engine.autograd.grad((out * out).sum(), (x, w, b), create_graph=create_graph)
+        assert all(g.requires_grad is create_graph for g in grads)
+        return grads
+    rng_values = [rng.normal(size=(4, 3)), rng.normal(size=(5, 3) if by_columns else (3, 5)), rng.normal(size=shape)]
+    for quick, recorded in zip(run(False), run(True), strict=True):
+        np.testing.assert_allclose(quick.numpy(), recorded.detach().numpy(), rtol=1e-5 if dtype is engine.float32 else 1e-13)
+
+
+def test_the_gradient_of_a_weight_is_contiguous_as_the_weight():
+    x, w, b = engine.ones(4, 3), engine.ones(5, 3, requires_grad=True), engine.ones(5, requires_grad=True)
+    engine.nn.functional.linear(x, w, b).sum().backward()
+    assert w.grad.is_contiguous() and w.grad.tolist() == [[4.0] * 3] * 5 and b.grad.tolist() == [4.0] * 5
+
+
+def test_small_products_take_one_thread_of_blas_and_large_ones_those_of_the_engine(monkeypatch):
+    from kernels.cpu import blas, pool
+    asked = []
+    monkeypatch.setattr(blas, "_set", asked.append)
+    monkeypatch.setattr(blas, "_most", 4)
+    monkeypatch.setattr(blas, "_now", 4)
+    monkeypatch.setattr(pool, "threads", 2)
+    small, large = engine.ones(8, 8), engine.ones(1024, 2048)
+    for x in (small, small, large, large, small):
+        x @ engine.ones(x.shape[1], 2)
+    assert asked == [1, 2, 1]
+    put, most = blas._setter()
+    assert (put is None) == (most == 0)

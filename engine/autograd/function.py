@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import dispatch, tape
+from .. import dispatch, inference, tape
 from ..errors import GradError
-from ..tape import Branch, Node, clock, edge_of, modes, rebase
+from ..saved import Packed, hooks
+from ..tape import Branch, Node, clock, edge_of, modes, modes_used, rebase
 from ..tensor import Tensor, View, shared_counter, wrap
 
 _STATIC = ("Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd function "
@@ -36,19 +37,19 @@ class FunctionCtx(Node):
     _slots: tuple = ()      # for each edge the number of its argument
     _shapes: tuple = ()     # shape and kind of each result
 
-    def save_for_backward(self, *tensors) -> None:
+    def save_for_backward(self, *tensors: Any) -> None:
         """Keep tensors (inputs, results or others; None too) for backward, which finds them in `saved_tensors`."""
         self.to_save = tensors
 
-    def save_for_forward(self, *tensors) -> None:
+    def save_for_forward(self, *tensors: Any) -> None:
         """Keep tensors for a forward-mode formula."""
         self.saved_for_forward = tensors
 
-    def mark_dirty(self, *tensors) -> None:
+    def mark_dirty(self, *tensors: Any) -> None:
         """Say that inputs were written in place; they must be returned."""
         self.dirty_tensors = tensors
 
-    def mark_non_differentiable(self, *tensors) -> None:
+    def mark_non_differentiable(self, *tensors: Any) -> None:
         """Say that results have no gradient."""
         self.non_differentiable = tensors
 
@@ -66,6 +67,9 @@ class FunctionCtx(Node):
             if kept is None:
                 found.append(None)
                 continue
+            if kept.__class__ is Packed:
+                found.append(kept.tensor(0))
+                continue
             tensor, result, version, edge = kept
             if tensor._version != version:
                 raise dispatch.overwritten(tensor, self if result is not None else edge, tensor._version, version)
@@ -79,7 +83,7 @@ class FunctionCtx(Node):
 
     # --- as a node of the tape ----------------------------------------------------------------------------------------
 
-    def backward(self, g):
+    def backward(self, g: Tensor) -> Any:
         gradients = g if self.results > 1 else [g]
         if self.materialize_grads:
             gradients = [_zeros(*about) if g is None and about[1] is not None else g
@@ -138,7 +142,7 @@ class FunctionCtx(Node):
 class BackwardCFunction(FunctionCtx):
     """Base of the node classes that Functions get."""
 
-    def apply(self, *gradients):
+    def apply(self, *gradients: Any) -> Any:
         """Run the backward formula by hand."""
         return self._formula()(self, *gradients)
 
@@ -164,14 +168,14 @@ class Function(metaclass=_FunctionMeta):
 
     generate_vmap_rule = False
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         warnings.warn(f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you "
                       "should invoke them "
                       "on the class itself. Instantiating an autograd function will raise an error in a future version of "
                       "PyTorch.",
                       DeprecationWarning, stacklevel=2)
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError(_STATIC)
 
     @staticmethod
@@ -289,6 +293,10 @@ def _kept(k: int, t, made: list, recording: bool):
         return None
     if not isinstance(t, Tensor):
         raise TypeError(f"save_for_backward can only save variables, but argument {k} is of type {type(t).__name__}")
+    if modes_used.inference and recording and t.is_inference():
+        inference.refuse_saving(t)
+    if hooks.stack and recording:
+        return Packed(t, *hooks.stack[-1])
     for number, r in enumerate(made):
         if r is t and recording and r._needs and r._node is not None:
             return dispatch.alias(t), number, t._version, None
@@ -300,7 +308,7 @@ class DelayedError(Node):
 
     __slots__ = ("text",)
 
-    def backward(self, g):
+    def backward(self, g: Tensor) -> Any:
         raise GradError(self.text)
 
 

@@ -9,8 +9,9 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Generator
+from typing import Any
 
-from .. import anomaly
+from .. import anomaly, inference
 from ..tape import modes
 
 
@@ -22,10 +23,10 @@ class _Mode:
     def fresh(self) -> _Mode:
         return type(self)()
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         raise NotImplementedError
 
-    def __exit__(self, *raised) -> None:
+    def __exit__(self, *raised: object) -> None:
         raise NotImplementedError
 
     def __call__(self, function: Callable) -> Callable:
@@ -94,7 +95,7 @@ class no_grad(_NoArguments):
         self.before = modes.enabled
         modes.enabled = False
 
-    def __exit__(self, *raised) -> None:
+    def __exit__(self, *raised: object) -> None:
         modes.enabled = self.before
 
 
@@ -107,7 +108,7 @@ class enable_grad(_NoArguments):
         self.before = modes.enabled
         modes.enabled = not modes.inference
 
-    def __exit__(self, *raised) -> None:
+    def __exit__(self, *raised: object) -> None:
         modes.enabled = self.before
 
 
@@ -116,7 +117,7 @@ class set_grad_enabled(_Mode):
 
     __slots__ = ("mode",)
 
-    def __init__(self, mode: bool):
+    def __init__(self, mode: bool) -> None:
         self.before, self.mode = modes.enabled, bool(mode)
         modes.enabled = self.mode and not modes.inference
 
@@ -130,21 +131,24 @@ class set_grad_enabled(_Mode):
     def __enter__(self) -> None:
         modes.enabled = self.mode and not modes.inference
 
-    def __exit__(self, *raised) -> None:
+    def __exit__(self, *raised: object) -> None:
         modes.enabled = self.before
 
 
 class inference_mode(_Mode):
-    """As `no_grad`, where nothing inside will ever be recorded (`enable_grad` does not help). Its tensors are ordinary ones."""
+    """As `no_grad`, where nothing inside will ever be recorded (`enable_grad` does not help).
+
+    Tensors made inside are inference tensors: autograd cannot save them, and outside they cannot be written in place.
+    """
 
     __slots__ = ("mode",)
 
-    def __new__(cls, mode: bool | Callable = True):
+    def __new__(cls, mode: bool | Callable = True) -> Any:
         if callable(mode):
             return inference_mode()(mode)
         return object.__new__(cls)
 
-    def __init__(self, mode: bool = True):
+    def __init__(self, mode: bool = True) -> None:
         self.mode = bool(mode)
 
     def fresh(self) -> inference_mode:
@@ -152,11 +156,15 @@ class inference_mode(_Mode):
 
     def __enter__(self) -> None:
         self.before = modes.enabled, modes.inference
+        if self.mode:
+            inference.enter()
         modes.inference = self.mode
         modes.enabled = not self.mode and (modes.enabled or self.before[1])
 
-    def __exit__(self, *raised) -> None:
+    def __exit__(self, *raised: object) -> None:
         modes.enabled, modes.inference = self.before
+        if self.mode:
+            inference.leave()
 
 
 def is_grad_enabled() -> bool:
@@ -176,21 +184,21 @@ class set_detect_anomaly:
     error (unless `check_nan` is False).
     """
 
-    def __init__(self, mode: bool, check_nan: bool = True):
+    def __init__(self, mode: bool, check_nan: bool = True) -> None:
         self.before = anomaly.state.enabled, anomaly.state.check_nan
         anomaly.switch(mode, check_nan)
 
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, *raised) -> None:
+    def __exit__(self, *raised: object) -> None:
         anomaly.switch(*self.before)
 
 
 class detect_anomaly:
     """Context manager: anomaly detection is on inside, see `set_detect_anomaly`."""
 
-    def __init__(self, check_nan: bool = True):
+    def __init__(self, check_nan: bool = True) -> None:
         self.check_nan = check_nan
         warnings.warn("Anomaly Detection has been enabled. This mode will increase the runtime and should only be enabled for "
                       "debugging.", UserWarning, stacklevel=2)
@@ -199,7 +207,7 @@ class detect_anomaly:
         self.before = anomaly.state.enabled, anomaly.state.check_nan
         anomaly.switch(True, self.check_nan)
 
-    def __exit__(self, *raised) -> None:
+    def __exit__(self, *raised: object) -> None:
         anomaly.switch(*self.before)
 
 

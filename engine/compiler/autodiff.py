@@ -14,7 +14,7 @@ from ..errors import GradError
 from ..saved import FREED, FREED_TEXT, overwritten, version_of
 from ..tape import Branch, Node, clock, edge_of, modes, source_of
 from ..tensor import KIND_OF_NUMPY, Tensor, wrap
-from .graph import Call, Graph, Guard, Map, Put, Ref, Value
+from .graph import Graph, Guard, Map, Put, Ref, Value
 from .passes import improve, remove_dead
 from .program import Executable
 from .schedule import work
@@ -242,4 +242,3 @@ class Compiled:
         return results
 
 
-_ = Call

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from kernels.book import BOOK
 
 from .. import dtypes, tree
@@ -268,4 +266,3 @@ def _products(node: Call, reads, count: int) -> Tensor:
     return result
 
 
-_ = np, _BROADCASTING

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 import functools
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -292,4 +291,3 @@ def compile(function: Callable | None = None, **options) -> Callable:
     return CompiledFunction(function)
 
 
-_ = sys

@@ -169,6 +169,7 @@ class Guard(Node):
     """A number that Python saw while tracing: the program is right only where the read gives it again."""
 
     seen: object = None
+    where: str = ""             # the line that looked
 
     def about(self) -> str:
         return f" == {self.seen!r}"

@@ -10,13 +10,11 @@ import numpy as np
 from kernels.book import BOOK
 from kernels.symbol import Symbol
 
-from .graph import Put, Value, symbol
+from .graph import Put, Value
 
 
 def cast_expression(source: str, target: str) -> Symbol:
     """Conversion between dtypes as an expression in `x`: complex to real drops the imaginary part, and so on."""
-    from kernels.cpu.maps import cast_program
-    del cast_program
     value = Symbol("x")
     if target == "bool" and source != "bool":
         return Symbol("", BOOK["ne"], (value, 0))
@@ -34,7 +32,8 @@ def lower(tracer, op, arrays, many: bool, options: dict, results) -> bool:
         return formula(tracer, arrays, options, results)
     if not op.linear or len(results) != 1 or not results[0].size:
         return False
-    regions = movement(op, arrays, many, options, results[0])
+    with tracer.pause():
+        regions = movement(op, arrays, many, options, results[0])
     if regions is None:
         return False
     out = results[0]
@@ -124,4 +123,3 @@ def _sum_to(tracer, arrays, options, results) -> bool:
 
 
 _FORMULAS = {"sum_to": _sum_to}
-_ = symbol

@@ -170,7 +170,7 @@ class Nest:
         self.fast: dict[str, tuple[str, ...]] = {}
         self.operands: dict[int, Operand] = {}
         self.held: dict = {}
-        self.count = 0
+        self.count = self.folds = 0
         self._decoded: dict = {}
         self.variables: dict[int, tuple[str, ...]] = {}     # of a stored map: the loop variable of each dimension of its value
         self.fold_index: dict[int, tuple[str, ...]] = {}    # of a fold: the loop variable of each dimension of its first read
@@ -275,7 +275,7 @@ class Nest:
         folds = [n for n in nodes if isinstance(n, Reduce)]
         names = [f"i{self.rows + k}" for k in range(len(columns))]
         lanes = _lanes(columns[-1]) if columns and folds else 1
-        setups = [_Folding(self, n, lanes, k) for k, n in enumerate(folds)]
+        setups = [_Folding(self, n, lanes) for n in folds]
         for f in setups:
             f.begin(row)
         indent, n = row.indent, columns[-1] if columns else 1
@@ -312,8 +312,9 @@ def _lanes(n: int) -> int:
 class _Folding:
     """A fold over the columns of a row: running states in lanes, then one total."""
 
-    def __init__(self, nest: Nest, node: Reduce, lanes: int, k: int):
-        self.nest, self.node, self.lanes, self.k = nest, node, lanes, k
+    def __init__(self, nest: Nest, node: Reduce, lanes: int):
+        self.nest, self.node, self.lanes, self.k = nest, node, lanes, nest.folds
+        nest.folds += 1
         op = node.fold
         self.dtype = node.reads[0].dtype
         self.state, self.wide = states(op, self.dtype)

@@ -1,8 +1,6 @@
 """Improvements of a traced graph: constants, copies seen through, equal nodes once, nothing that nobody wants."""
 from __future__ import annotations
 
-import dataclasses
-
 from kernels.symbol import Symbol, simplify
 
 from .graph import Call, Graph, Guard, Map, Node, Put, Reduce, Ref, Value, symbol
@@ -186,4 +184,3 @@ def _drop_unused(node: Map) -> None:
         node.reads = [node.reads[k] for k in kept]
 
 
-_ = dataclasses

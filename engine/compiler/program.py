@@ -12,7 +12,7 @@ from kernels.cpu.folds import kernel_of
 from kernels.cpu.native import make_ufunc
 
 from . import straight
-from .graph import Call, Graph, Guard, Map, Put, Reduce, Ref, Value
+from .graph import Call, Graph, Guard, Ref, Value
 from .schedule import Fused, Merge, Schedule, nest_of
 
 
@@ -171,4 +171,3 @@ def _label(graph: Graph) -> str:
     return store.digest(str(graph))[:8]
 
 
-_ = Map, Put, Reduce

@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
-
 from kernels.cpu.folds import states
 from kernels.symbol import Symbol
 
@@ -283,4 +281,3 @@ def nest_of(schedule: Schedule, fused: Fused, number: int, pieces: dict[int, lis
     return nest, chunk
 
 
-_ = np

@@ -9,6 +9,8 @@ kernels; other threads go through them to the kernels.
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -194,7 +196,7 @@ class Tracer:
         """Python looked at a number."""
         if self.block(array) is None:
             return
-        self.graph.nodes.append(Guard([self.read(array)], seen=seen))
+        self.graph.nodes.append(Guard([self.read(array)], seen=seen, where=_line()))
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
@@ -208,6 +210,14 @@ class Tracer:
     @property
     def active(self) -> bool:
         return not self.paused and threading.get_ident() == self.thread
+
+
+def _line() -> str:
+    """The line of the user's code that is running, as " (file.py, line 3)"."""
+    frame = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("engine", "kernels"):
+        frame = frame.f_back
+    return "" if frame is None else f" ({os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno})"
 
 
 def renamed(expression, names: dict):

@@ -16,7 +16,7 @@ from .. import tape, tree
 from ..tape import modes
 from ..tensor import KIND, Kind, Tensor
 from . import autodiff, trace
-from .graph import Graph, Value
+from .graph import Graph
 from .passes import improve
 from .trace import Tracer, Untraceable
 from .updates import Numbers
@@ -281,4 +281,3 @@ def _overlaps(block, tracer) -> bool:
     return any(b.address < block.address + block.size and block.address < b.address + b.size for b in others if b.size)
 
 
-_ = Value

@@ -39,7 +39,7 @@ def _scaled(name: str, x, y, alpha):
 
 
 @public()
-def add(input: Tensor, other, *, alpha=1, out: Tensor | None = None) -> Tensor:
+def add(input: Tensor, other: Tensor | complex, *, alpha: complex = 1, out: Tensor | None = None) -> Tensor:
     """input + alpha * other, broadcast and promoted. RuntimeError for an alpha that the dtype cannot hold."""
     if alpha.__class__ is not int or alpha != 1:
         other = _scaled("add", input, plain(other), alpha)
@@ -47,7 +47,7 @@ def add(input: Tensor, other, *, alpha=1, out: Tensor | None = None) -> Tensor:
 
 
 @public(aliases=("subtract",))
-def sub(input: Tensor, other, *, alpha=1, out: Tensor | None = None) -> Tensor:
+def sub(input: Tensor, other: Tensor | complex, *, alpha: complex = 1, out: Tensor | None = None) -> Tensor:
     """input - alpha * other, broadcast and promoted. RuntimeError for bool tensors."""
     if alpha.__class__ is not int or alpha != 1:
         other = _scaled("sub", input, plain(other), alpha)
@@ -55,7 +55,7 @@ def sub(input: Tensor, other, *, alpha=1, out: Tensor | None = None) -> Tensor:
 
 
 @public()
-def rsub(input: Tensor, other, *, alpha=1) -> Tensor:
+def rsub(input: Tensor, other: Tensor | complex, *, alpha: complex = 1) -> Tensor:
     """other - alpha * input."""
     need_tensor("rsub", "input", 1, input)
     number = not isinstance(other, Tensor)
@@ -68,7 +68,7 @@ in_place("add", add, "add")
 in_place("sub", sub, "sub", aliases=("subtract",))
 
 
-def _divide_number(self: Tensor, other) -> Tensor:
+def _divide_number(self: Tensor, other: Tensor | complex) -> Tensor:
     """number / tensor: a product with the reciprocal, as PyTorch computes it."""
     return _mul(_reciprocal(self), plain(other)) if is_number(other) else NotImplemented
 
@@ -96,7 +96,7 @@ _several = {name: caller(name).several() for name in ("addcmul", "addcdiv")}
 
 
 @public(in_place=True)
-def lerp(input: Tensor, end: Tensor, weight, *, out: Tensor | None = None) -> Tensor:
+def lerp(input: Tensor, end: Tensor, weight: Tensor | float, *, out: Tensor | None = None) -> Tensor:
     """input + weight * (end - input), exact at both ends; `weight` is a number or a tensor. RuntimeError for integers."""
     need_tensor("lerp", "input", 1, input)
     need_tensor("lerp", "end", 2, end)
@@ -126,7 +126,7 @@ def _fused(name: str, input: Tensor, tensor1: Tensor, tensor2: Tensor, value, ou
 
 
 @public(in_place=True)
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1, out: Tensor | None = None) -> Tensor:
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Tensor | complex = 1, out: Tensor | None = None) -> Tensor:
     """input + value * tensor1 * tensor2, broadcast and promoted."""
     for position, (argument, given) in enumerate((("input", input), ("tensor1", tensor1), ("tensor2", tensor2)), 1):
         need_tensor("addcmul", argument, position, given)
@@ -134,7 +134,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1, out: Te
 
 
 @public(in_place=True)
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value=1, out: Tensor | None = None) -> Tensor:
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Tensor | complex = 1, out: Tensor | None = None) -> Tensor:
     """input + value * tensor1 / tensor2, broadcast and promoted. RuntimeError for an integer quotient."""
     for position, (argument, given) in enumerate((("input", input), ("tensor1", tensor1), ("tensor2", tensor2)), 1):
         need_tensor("addcdiv", argument, position, given)

@@ -4,7 +4,9 @@ Arguments are checked here; the moving is done by records in `kernels/ops/layout
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import index as as_int
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ ROW_MAJOR = FORMATS["contiguous_format"]
 
 
 @public()
-def flip(input: Tensor, *order, dims=None) -> Tensor:
+def flip(input: Tensor, *order: Any, dims: int | Sequence[int] | None = None) -> Tensor:
     """A copy with the order of elements reversed along dimensions."""
     order = shapes.sizes_of(order, dims, "flip", "dims")
     return BOOK["flip"](input, dims=wrap_dims(order, input._array.ndim) if input._array.ndim else ())
@@ -47,7 +49,7 @@ def _ints(value) -> tuple[int, ...]:
 
 
 @public()
-def roll(input: Tensor, shifts, dims=None) -> Tensor:
+def roll(input: Tensor, shifts: Any, dims: int | Sequence[int] | None = None) -> Tensor:
     """A copy with elements moved along dimensions, those that leave coming in at the other end; without dims, of all
     elements in a row.
     """
@@ -62,7 +64,7 @@ def roll(input: Tensor, shifts, dims=None) -> Tensor:
 
 
 @public()
-def rot90(input: Tensor, k: int = 1, dims=(0, 1)) -> Tensor:
+def rot90(input: Tensor, k: int = 1, dims: int | Sequence[int] | None = (0, 1)) -> Tensor:
     """A copy turned by k quarter turns in the plane of two dimensions, from the first towards the second."""
     n = input._array.ndim
     if len(dims) != 2:
@@ -78,7 +80,7 @@ def rot90(input: Tensor, k: int = 1, dims=(0, 1)) -> Tensor:
 # --- repeating --------------------------------------------------------------------------------------------------------
 
 @public(function=False)
-def repeat(input: Tensor, *counts, repeats=None) -> Tensor:
+def repeat(input: Tensor, *counts: Any, repeats: Any = None) -> Tensor:
     """The tensor side by side with itself, so many times along each dimension; more counts than dimensions add leading ones."""
     counts = tuple(map(as_int, shapes.sizes_of(counts, repeats, "repeat", "repeats")))
     shape = input._array.shape
@@ -92,14 +94,14 @@ def repeat(input: Tensor, *counts, repeats=None) -> Tensor:
 
 
 @public()
-def tile(input: Tensor, *counts, dims=None) -> Tensor:
+def tile(input: Tensor, *counts: Any, dims: int | Sequence[int] | None = None) -> Tensor:
     """As `repeat`, but counts for the last dimensions may be given alone."""
     counts = tuple(map(as_int, shapes.sizes_of(counts, dims, "tile", "dims")))
     return repeat(input, (1,) * (input._array.ndim - len(counts)) + counts)
 
 
 @public()
-def repeat_interleave(input: Tensor, repeats=None, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
     """Each element (or index of `dim`) repeated in place: by one number, or by an int tensor with a count for each.
 
     Without `dim` the input is taken flat. `repeat_interleave(counts)` alone gives the indices repeated.

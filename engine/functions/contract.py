@@ -5,6 +5,7 @@ Everything is composed of the records in `kernels.ops.matmul` and of views; `ein
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from kernels.book import BOOK
 
@@ -16,7 +17,7 @@ from .registry import public
 
 
 @public(method=False)
-def tensordot(a: Tensor, b: Tensor, dims=2, out: Tensor | None = None) -> Tensor:
+def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[int] | None = 2, out: Tensor | None = None) -> Tensor:
     """Sum over the last `dims` dimensions of `a` and the first of `b`, or over two lists of dimensions.
 
     Shape: the free dimensions of `a`, then those of `b`. One dtype. RuntimeError where contracted sizes differ (1 is repeated).

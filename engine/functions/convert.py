@@ -30,7 +30,7 @@ def converted(x: Tensor, kind: Kind) -> Tensor:
 
 
 @public(function=False)
-def to(self: Tensor, *args, device: Any = None, dtype: dtypes.dtype | None = None, non_blocking: bool = False,
+def to(self: Tensor, *args: Any, device: Any = None, dtype: dtypes.dtype | None = None, non_blocking: bool = False,
        copy: bool = False,
        memory_format: Any = None) -> Tensor:
     """The tensor on another device or in another dtype: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`.

@@ -17,6 +17,7 @@ from kernels.cpu import copies
 
 from .. import devices, dtypes
 from ..devices import CPU
+from ..devices import _state as state
 from ..dispatch import cast, cast_array
 from ..dtypes import DEFAULT, as_dtype, bool_, float64, int64
 from ..errors import DeviceError, DTypeError, NumberError
@@ -45,7 +46,7 @@ def place(device: Any) -> devices.device:
 
 def finish(made: Tensor, device: Any, requires_grad: bool) -> Tensor:
     """Check the device of a new tensor and let it require grad: the last line of every constructor."""
-    if device is not None or devices._state.chosen is not CPU or devices._state.inside:
+    if device is not None or state.chosen is not CPU or state.inside:
         place(device)
     if requires_grad:
         if made._kind.dtype.category < 2:
@@ -279,7 +280,7 @@ def tensor(data: Any, *, dtype: dtypes.dtype | None = None, device: Any = None, 
         if types == _FLOAT:
             kind = KIND[DEFAULT.dtype]
             made = wrap(_narrowed(np.array(data, FLOAT64), KIND[float64], kind), kind)
-            return made if not requires_grad and devices._state.chosen is CPU else finish(made, None, requires_grad)
+            return made if not requires_grad and state.chosen is CPU else finish(made, None, requires_grad)
     kind = kind_of(dtype, "tensor")
     if isinstance(data, Tensor):
         warnings.warn(_COPY.format("engine.tensor"), UserWarning, stacklevel=2)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from ..tensor import Tensor
 from .registry import PUBLIC
 
 NUMBERS = (bool, int, float, complex)
+_TYPES = {1: {"input": "Tensor", "return": "Tensor"}, 2: {"input": "Tensor", "other": "Tensor | complex", "return": "Tensor"},
+          3: {"x": "Tensor", "y": "Tensor | complex", "z": "Tensor | complex", "return": "Tensor"}}
 
 
 def install() -> None:
@@ -27,6 +30,7 @@ def publish(op: Pointwise) -> None:
     hot = {1: caller.unary, 2: caller.binary}.get(len(op.inputs), caller.several)()
     function = _function(op, hot)
     hot.__name__, hot.__qualname__, hot.__doc__ = op.name, f"Tensor.{op.name}", function.__doc__
+    hot.__annotations__ = _TYPES[min(len(op.inputs), 3)]
     for name in (op.name, *op.aliases):
         if op.function and name not in PUBLIC:
             PUBLIC[name] = function
@@ -40,7 +44,9 @@ def publish(op: Pointwise) -> None:
         if name.startswith("__r") and len(op.inputs) == 2 and name != "__rshift__":
             setattr(Tensor, name, reflected(op))
         elif len(op.inputs) == 2:
-            setattr(Tensor, name, caller.binary(operator=True))
+            method = caller.binary(operator=True)
+            method.__annotations__ = _TYPES[2]
+            setattr(Tensor, name, method)
             if op.inplace and name not in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
                 setattr(Tensor, f"__i{name[2:]}", dispatch.inplace(hot, op))
         else:
@@ -51,7 +57,8 @@ def _function(op: Pointwise, hot: Callable) -> Callable:
     """The public function with PyTorch's argument names and `out=`."""
     arguments = op.arguments or (("input",) if len(op.inputs) == 1 else ("input", "other", *op.inputs[2:]))
     names = ", ".join(arguments)
-    source = (f"def {op.name}({names}, *, out=None):\n"
+    given = ", ".join([f"{name}: Tensor | complex" if k else f"{name}: Tensor" for k, name in enumerate(arguments)])
+    source = (f"def {op.name}({given}, *, out: Tensor | None = None) -> Tensor:\n"
               f"    result = hot({names})\n"
               "    return result if out is None else into(out, result)\n")
     space = {"hot": hot, "into": dispatch.into}
@@ -68,7 +75,7 @@ def reflected(op: Pointwise) -> Callable:
     name = {"sub": "RsubBackward1"}.get(op.name)
     hot = (caller.named(name) if name else caller).binary()
 
-    def method(self, other):
+    def method(self: Tensor, other: Tensor | complex) -> Any:
         if isinstance(other, (np.generic, np.ndarray)):
             other = dispatch.operand(op.name, other)
             if isinstance(other, Tensor):

@@ -1,27 +1,30 @@
-"""Distributions: uniform_, normal_, exponential_ and their kin in place; normal, bernoulli and multinomial of tensors.
+"""Distributions: uniform_, normal_, exponential_ and their kin in place; normal, bernoulli, poisson, multinomial of tensors.
 
 Checks are PyTorch's, word for word where it matters; `random.draw` gives the numbers. What is overwritten by random numbers
 has a gradient of zero (the operator `noise`).
 """
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
 
 from kernels.book import BOOK
-from kernels.cpu import randoms
+from kernels.cpu import copies, randoms
 
-from .. import dispatch, dtypes, tape
+from .. import dispatch, dtypes
+from ..dispatch import GeneralCaller
 from ..dtypes import DEFAULT
 from ..errors import DTypeError
 from ..random import Generator
-from ..tape import modes
-from ..tensor import KIND, Kind, Tensor, bump, wrap
+from ..saved import undifferentiable
+from ..tape import edge_of, modes
+from ..tensor import KIND, Kind, Tensor, wrap
 from .create import finish, kind_of
 from .factories import _into, allocate, empty_as, scalar_of, sizes
-from .random import _CTYPE, _bounds, _check, _floats, _int, _standard, draw
+from .random import _CTYPE, _bounds, _check, _floats, _int, _standard, draw, generator_of
 from .registry import public
 
 FLOAT64 = KIND[dtypes.float64]
@@ -29,23 +32,34 @@ FLOAT64 = KIND[dtypes.float64]
 
 # --- in place ---------------------------------------------------------------------------------------------------------
 
-def _overwrite(self: Tensor, rule: str, a: float, b: float, generator) -> Tensor:
+@functools.cache
+def _caller(name: str) -> GeneralCaller:
+    """The caller whose nodes have a name: UniformBackward0, ..."""
+    return BOOK["noise_of_two" if name == "NormalBackward3" else "noise"].apply.named(name)
+
+
+def _recorded(value: Tensor, name: str, *parameters: Tensor) -> Tensor:
+    """A drawn value as the result of a function of its parameters, whose gradients are zero."""
+    if modes.enabled and any(t.requires_grad for t in parameters):
+        edges = [edge_of(t) for t in parameters]
+        _caller(name).record((value,), False, parameters, edges, {})
+    return value
+
+
+def _overwrite(self: Tensor, node: str, rule: str, a: float, b: float, generator: Generator | None) -> Tensor:
     """Draw into a tensor's own memory; its gradient becomes zero."""
-    array = self._array
-    recorded = modes.enabled and self.requires_grad
-    if array.flags.c_contiguous and array.flags.writeable and not recorded:
-        _floats(array, rule, a, b, generator)
-        bump(self)
-        return self
-    if recorded:
-        tape.check_inplace(self)
-    value = wrap(_floats(allocate(array.shape, self._kind), rule, a, b, generator), self._kind)
-    return dispatch.write(self, BOOK["noise"](self, value) if recorded else value)
+    def run() -> None:
+        array = self._array
+        if array.flags.c_contiguous:
+            _floats(array, rule, a, b, generator)
+        else:
+            dispatch.store(array, _floats(allocate(array.shape, self._kind), rule, a, b, generator))
+    return dispatch.write_by(_caller(node), self, (), {}, run)
 
 
 @public(function=False)
 def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None,
-             **named) -> Tensor:
+             **named: Any) -> Tensor:
     """Fill with uniform numbers in [from, to)."""
     low, kind = float(named.pop("from", from_)), self._kind
     if named:
@@ -60,7 +74,7 @@ def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Ge
     if to - low > most:
         raise RuntimeError(f"uniform_ expects to-from <= std::numeric_limits<{kind.dtype.scalar}>::max(), but found "
                            f"to={to:g} and from={low:g} which result in to-from to exceed the limit")
-    return _overwrite(self, "uniform", low, to, generator)
+    return _overwrite(self, "UniformBackward0", "uniform", low, to, generator)
 
 
 @public(function=False)
@@ -71,7 +85,7 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Gen
     _check(self._kind, "normal_kernel_cpu")
     if self._kind.dtype.category == 3:
         std = std * math.sqrt(0.5)
-    return _overwrite(self, "normal", mean, std, generator)
+    return _overwrite(self, "NormalBackward0", "normal", mean, std, generator)
 
 
 @public(function=False)
@@ -82,7 +96,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
                          f"point but you specified {self._kind.dtype.scalar}")
     if not lambd > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd:g}")
-    return _overwrite(self, "exponential", lambd, 0.0, generator)
+    return _overwrite(self, "ExponentialBackward0", "exponential", lambd, 0.0, generator)
 
 
 @public(function=False)
@@ -93,7 +107,7 @@ def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator:
                          f"but you specified {self._kind.dtype.scalar}")
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}")
-    return _overwrite(self, "cauchy", median, sigma, generator)
+    return _overwrite(self, "CauchyBackward0", "cauchy", median, sigma, generator)
 
 
 @public(function=False)
@@ -102,7 +116,7 @@ def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator:
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std:g}")
     _check(self._kind, "log_normal_cpu", (2,))
-    return _overwrite(self, "log_normal", mean, std, generator)
+    return _overwrite(self, "LogNormalBackward0", "log_normal", mean, std, generator)
 
 
 @public(function=False)
@@ -111,15 +125,17 @@ def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) ->
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p:g}")
     _check(self._kind, "geometric_cpu", (1, 2))
-    return _overwrite(self, "geometric", p, math.log1p(-p), generator)
+    return _overwrite(self, "GeometricBackward0", "geometric", p, math.log1p(-p), generator)
 
 
 @public(function=False)
 def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None,
-            **named) -> Tensor:
+            **named: Any) -> Tensor:
     """Fill with integers: `random_(to)`, `random_(from, to)`, or all that are not negative and that the dtype holds
     exactly.
     """
+    node = "RandomBackward2" if to is None and not from_ and not named else (
+        "RandomBackward1" if to is None else "RandomBackward0")
     low, kind = named.pop("from", from_), self._kind
     if named:
         raise TypeError(f"random_() got an unexpected keyword argument '{next(iter(named))}'")
@@ -132,7 +148,7 @@ def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: G
             name, int(np.iinfo(kind.numpy).max) if kind.dtype.category == 1 else 0)
     low, to = _int("random_", "from", low), _int("random_", "to", to)
     _bounds(low, to, kind)
-    return _overwrite(self, "integer", (to - low) & 0xFFFFFFFFFFFFFFFF, low & 0xFFFFFFFFFFFFFFFF, generator)
+    return _overwrite(self, node, "integer", (to - low) & 0xFFFFFFFFFFFFFFFF, low & 0xFFFFFFFFFFFFFFFF, generator)
 
 
 @public(function=False)
@@ -140,13 +156,10 @@ def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Generator | 
     """Fill with ones of probability p (a number, or a tensor that broadcasts to this one) and zeros."""
     if isinstance(p, Tensor):
         value = _bernoulli(p.detach().expand(self._array.shape), self._kind, generator)
-        if modes.enabled and self.requires_grad:
-            tape.check_inplace(self)
-            value = BOOK["noise"](self, value)
-        return dispatch.write(self, value)
+        return dispatch.write_by(_caller("BernoulliBackward1"), self, (), {}, lambda: dispatch.store(self._array, value._array))
     if not 0 <= p <= 1:
         raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
-    return _overwrite(self, "bernoulli", _threshold(p), 0, generator)
+    return _overwrite(self, "BernoulliBackward2", "bernoulli", _threshold(p), 0, generator)
 
 
 def _threshold(p: float) -> int:
@@ -172,11 +185,29 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     zero.
     """
     if p is not None:
-        return bernoulli_(empty_as("bernoulli", input, None), p, generator=generator)
+        made = bernoulli_(empty_as("bernoulli", input, None), p, generator=generator)
+        if modes.enabled and input.requires_grad:       # PyTorch has no derivative here
+            return undifferentiable((made,), "NotImplemented", input, "derivative for aten::bernoulli is not implemented")[0]
+        return made
     value = _bernoulli(input.detach(), input._kind, generator)
     if out is not None:
         return dispatch.into(out, value)
-    return BOOK["noise"](input, value) if input.requires_grad else value
+    return _recorded(value, "BernoulliBackward0", input)
+
+
+@public(method=False)
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Poisson numbers with the rates that `input` holds, of its dtype (real). RuntimeError for a negative rate or NaN."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"poisson(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    kind = input._kind
+    if kind.dtype.category != 2:
+        raise NotImplementedError(f"\"poisson_cpu\" not implemented for '{kind.dtype.scalar}'")
+    rates = input.detach()
+    if rates._array.size and not bool(BOOK["ge"](rates, 0).all()):
+        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
+    made = wrap(randoms.poisson(copies.copy(rates._array), generator_of(generator).reserve), kind)
+    return _recorded(made, "PoissonBackward0", input)
 
 
 @public(method=False)
@@ -214,10 +245,8 @@ def normal(mean: float | Tensor = 0.0, std: float | Tensor = 1.0, size: Any = No
     value = BOOK["add"](BOOK["mul"](wrap(_standard("randn", shape, kind, generator), kind), plain[1]), plain[0])
     if out is not None:
         return dispatch.into(out, value)
-    for t in given:
-        if t.requires_grad and modes.enabled:
-            value = BOOK["noise"](t.expand(shape), value)
-    return value
+    return _recorded(value, "NormalBackward3" if len(given) == 2 else "NormalBackward1" if given[0] is mean else "NormalBackward2",
+                     *given)
 
 
 @public()

@@ -5,6 +5,7 @@ Integer divisors are looked at before a kernel runs: a zero raises PyTorch's Run
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from kernels.book import BOOK
 
@@ -55,7 +56,7 @@ _remainder, _fmod = _guarded("remainder", "RemainderBackward0"), _guarded("fmod"
 
 
 @public(aliases=("divide",))
-def div(input: Tensor, other, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
+def div(input: Tensor, other: Tensor | complex, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
     """Quotient. `rounding_mode` None: true division in floating point; "trunc", "floor": rounded, in the promoted dtype.
 
     RuntimeError for another rounding mode, and for integers divided by zero.
@@ -72,19 +73,19 @@ def div(input: Tensor, other, *, rounding_mode: str | None = None, out: Tensor |
 
 
 @public()
-def floor_divide(input: Tensor, other, *, out: Tensor | None = None) -> Tensor:
+def floor_divide(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """input / other rounded down, in the promoted dtype. RuntimeError for integers divided by zero."""
     return into(out, _floor(input, other))
 
 
 @public()
-def remainder(input, other, *, out: Tensor | None = None) -> Tensor:
+def remainder(input: Any, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """What floor division leaves, with the sign of `other`. RuntimeError for integers divided by zero."""
     return into(out, _remainder(input, other))
 
 
 @public()
-def fmod(input: Tensor, other, *, out: Tensor | None = None) -> Tensor:
+def fmod(input: Tensor, other: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """What truncated division leaves, with the sign of `input`. RuntimeError for integers divided by zero."""
     need_tensor("fmod", "input", 1, input)
     return into(out, _fmod(input, other))
@@ -98,10 +99,10 @@ in_place("fmod", fmod)
 
 def _operators(call: Callable, name: str) -> None:
     """Python's operator and its reflected form."""
-    def forward(self, other):
+    def forward(self: Tensor, other: Tensor | complex) -> Any:
         return call(self, other) if isinstance(other, (Tensor, *NUMBERS)) or is_number(other) else NotImplemented
 
-    def backward(self, other):
+    def backward(self: Tensor, other: Tensor | complex) -> Any:
         return call(plain(other), self) if is_number(other) else NotImplemented
     forward.__name__, backward.__name__ = f"__{name}__", f"__r{name}__"
     setattr(Tensor, forward.__name__, forward)

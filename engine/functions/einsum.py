@@ -6,9 +6,11 @@ differentiable operators. Called by users only.
 """
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from kernels.book import BOOK
 
@@ -18,13 +20,13 @@ from .contract import permuted
 from .matmul import check_tensors, matmul, promoted, reshaped
 from .registry import public
 
-Labels = list[int]      # 0 to 51: A to Z, a to z; from 52 on: the dimensions of the ellipsis
+Labels = tuple[int, ...]        # 0 to 51: A to Z, a to z; from 52 on: the dimensions of the ellipsis
 DOTS = -1               # the ellipsis itself, before its dimensions are known
 LETTERS = 52
 
 
 @public(method=False)
-def einsum(*arguments) -> Tensor:
+def einsum(*arguments: Any) -> Tensor:
     """`einsum(equation, *operands)` or `einsum(operand, labels, operand, labels, ..., [labels of the result])`.
 
     The equation names a letter for each dimension, "..." for any number of them; letters that are not in the result are
@@ -32,15 +34,15 @@ def einsum(*arguments) -> Tensor:
     where a product is summed. Errors: RuntimeError for an equation that does not fit, ValueError for a malformed call.
     """
     operands, given, output = _read(arguments)
-    check_tensors("einsum", **{f"operands[{k}]": t for k, t in enumerate(operands)})
-    labels, dots = _match(operands, given)
-    result = _output(given, output, dots)
-    for label in result:
-        if not any(label in own for own in labels) and label < LETTERS:
-            raise RuntimeError(f"einsum(): output subscript {_letter(label)} does not appear in the equation for any input "
-                               "operand")
-    terms = [_diagonals(t, own, k) for k, (t, own) in enumerate(zip(operands, labels, strict=True))]
-    terms = _broadcast(terms)
+    kind = operands[0]._kind if operands[0].__class__ is Tensor else None
+    for t in operands:
+        if t.__class__ is not Tensor or t._kind is not kind:
+            check_tensors("einsum", **{f"operands[{k}]": t for k, t in enumerate(operands)})
+            break
+    labels, result, plain = _plan(given, output, tuple([t._array.shape for t in operands]))
+    terms = list(zip(operands, labels, strict=True))
+    if not plain:
+        terms = _broadcast([_diagonals(t, own, k) for k, (t, own) in enumerate(terms)])
     while len(terms) > 1:
         i, j = _cheapest(terms, result)
         b, a = terms.pop(j), terms.pop(i)
@@ -49,13 +51,32 @@ def einsum(*arguments) -> Tensor:
     return BOOK["alias"](answer) if any(answer is t for t in operands) else answer
 
 
+@functools.lru_cache(maxsize=256)
+def _plan(given: tuple[Labels, ...], output: Labels | None, shapes: tuple) -> tuple[list[Labels], Labels, bool]:
+    """Labels of every dimension and of the result, checked; and whether operands can be taken as they are.
+
+    That is where no label is repeated in one operand, and none has a size of 1 in one and more in another.
+    """
+    labels, dots = _match(shapes, given)
+    result = _output(given, output, dots)
+    for label in result:
+        if not any(label in own for own in labels) and label < LETTERS:
+            raise RuntimeError(f"einsum(): output subscript {_letter(label)} does not appear in the equation for any input "
+                               "operand")
+    sizes: dict[int, int] = {}
+    plain = all(len(set(own)) == len(own) for own in labels) and all(
+        sizes.setdefault(label, n) == n for own, shape in zip(labels, shapes, strict=True)
+        for label, n in zip(own, shape, strict=True))
+    return labels, result, plain
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 def _letter(label: int) -> str:
     return chr(ord("A") + label) if label < 26 else chr(ord("a") + label - 26)
 
 
-def _read(arguments) -> tuple[list, list[Labels], Labels | None]:
+def _read(arguments) -> tuple[list, tuple[Labels, ...], Labels | None]:
     """Operands, their labels, and the labels of the result if they are given."""
     if not arguments or (isinstance(arguments[0], str) and len(arguments) < 2):
         raise ValueError("einsum(): must specify the equation string and at least one operand, or at least one operand and its "
@@ -64,25 +85,30 @@ def _read(arguments) -> tuple[list, list[Labels], Labels | None]:
         operands = list(arguments[1:])
         if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
             operands = list(operands[0])
-        left, arrow, right = arguments[0].partition("->")
-        given = []
-        position = 0
-        for k, part in enumerate(left.split(",")):
-            given.append(_parse(part, position, f"operand {k} "))
-            position += len(part) + 1
+        given, output = _equation(arguments[0])
         if len(given) != len(operands):
             fewer = "fewer" if len(operands) < len(given) else "more"
             raise RuntimeError(f"einsum(): {fewer} operands were provided than specified in the equation "
                                f"({len(operands)} for {len(given)})")
-        output = _parse(right, len(left) + 2, "output ") if arrow else None
     else:
-        operands, given = list(arguments[:-1:2]), [_sublist(s) for s in arguments[1::2]]
+        operands, given = list(arguments[:-1:2]), tuple([_sublist(s) for s in arguments[1::2]])
         output = _sublist(arguments[-1]) if len(arguments) % 2 else None
     return operands, given, output
 
 
+@functools.lru_cache(maxsize=256)
+def _equation(text: str) -> tuple[tuple[Labels, ...], Labels | None]:
+    """The labels of the operands and of the result, None where there is no arrow."""
+    left, arrow, right = text.partition("->")
+    given, position = [], 0
+    for k, part in enumerate(left.split(",")):
+        given.append(_parse(part, position, f"operand {k} "))
+        position += len(part) + 1
+    return tuple(given), _parse(right, len(left) + 2, "output ") if arrow else None
+
+
 def _parse(text: str, position: int, what: str) -> Labels:
-    found: Labels = []
+    found: list[int] = []
     k = 0
     while k < len(text):
         c = text[k]
@@ -100,7 +126,7 @@ def _parse(text: str, position: int, what: str) -> Labels:
             raise RuntimeError(f"einsum(): invalid subscript given at index {position + k} in the equation string, subscripts "
                                "must be in [a-zA-Z]")
         k += 1
-    return found
+    return tuple(found)
 
 
 def _sublist(labels: Sequence) -> Labels:
@@ -114,38 +140,38 @@ def _sublist(labels: Sequence) -> Labels:
             raise ValueError(f"einsum(): subscript in subscript list is not within the valid range [0, {LETTERS})")
         else:
             found.append(label.__index__())
-    return found
+    return tuple(found)
 
 
-def _match(operands, given: list[Labels]) -> tuple[list[Labels], int]:
+def _match(shapes: Sequence[tuple[int, ...]], given: Sequence[Labels]) -> tuple[list[Labels], int]:
     """One label for each dimension; ellipses become labels of their own, aligned at the right. Also the longest ellipsis."""
     lengths = []
-    for k, (t, own) in enumerate(zip(operands, given, strict=True)):
-        named = len(own) - (DOTS in own)
-        if DOTS not in own and named != t.ndim:
+    for k, (shape, own) in enumerate(zip(shapes, given, strict=True)):
+        named, ndim = len(own) - (DOTS in own), len(shape)
+        if DOTS not in own and named != ndim:
             raise ShapeError(f"einsum(): the number of subscripts in the equation ({named}) does not match the number of "
-                             f"dimensions ({t.ndim}) for operand {k} and no ellipsis was given")
-        if named > t.ndim:
+                             f"dimensions ({ndim}) for operand {k} and no ellipsis was given")
+        if named > ndim:
             raise ShapeError(f"einsum(): the number of subscripts in the equation ({named}) is more than the number of "
-                             f"dimensions ({t.ndim}) for operand {k}")
-        lengths.append(t.ndim - named if DOTS in own else 0)
+                             f"dimensions ({ndim}) for operand {k}")
+        lengths.append(ndim - named if DOTS in own else 0)
     dots = max(lengths)
 
     def spread(own, length):
-        return [d for label in own for d in (range(LETTERS + dots - length, LETTERS + dots) if label == DOTS else (label,))]
+        return tuple([d for label in own for d in (range(LETTERS + dots - length, LETTERS + dots) if label == DOTS else (label,))])
     return [spread(own, n) for own, n in zip(given, lengths, strict=True)], dots
 
 
-def _output(given: list[Labels], output: Labels | None, dots: int) -> Labels:
+def _output(given: Sequence[Labels], output: Labels | None, dots: int) -> Labels:
     """The labels of the result: as given, or the ellipsis and what occurs once, in order."""
     ellipsis = list(range(LETTERS, LETTERS + dots))
     if output is None:
         every = [label for own in given for label in own if label != DOTS]
-        return ellipsis + sorted(label for label in set(every) if every.count(label) == 1)
+        return (*ellipsis, *sorted(label for label in set(every) if every.count(label) == 1))
     for label in output:
         if output.count(label) > 1:
             raise RuntimeError(f"einsum(): output subscript {_letter(label)} appears more than once in the output")
-    return [d for label in output for d in (ellipsis if label == DOTS else (label,))]
+    return tuple([d for label in output for d in (ellipsis if label == DOTS else (label,))])
 
 
 # --- preparing operands -----------------------------------------------------------------------------------------------
@@ -163,7 +189,7 @@ def _diagonals(t: Tensor, labels: Labels, operand: int) -> Term:
             raise ShapeError(f"einsum(): subscript {_letter(labels[i])} is repeated for operand {operand} but the sizes don't "
                              f"match, {m} != {n}")
         t = t.diagonal(0, i, j)
-        labels = [label for d, label in enumerate(labels) if d not in (i, j)] + [labels[i]]
+        labels = (*[label for d, label in enumerate(labels) if d not in (i, j)], labels[i])
     return t, labels
 
 
@@ -182,7 +208,7 @@ def _broadcast(terms: list[Term]) -> list[Term]:
     ready = []
     for t, labels in terms:
         single = tuple(d for d, (label, n) in enumerate(zip(labels, t._array.shape, strict=True)) if n != sizes[label])
-        ready.append((BOOK["squeeze"](t, dims=single), [label for d, label in enumerate(labels) if d not in single])
+        ready.append((BOOK["squeeze"](t, dims=single), tuple([label for d, label in enumerate(labels) if d not in single]))
                      if single else (t, labels))
     return ready
 
@@ -213,15 +239,14 @@ def _summed(t: Tensor, labels: Labels, kept) -> Term:
     dims = tuple(d for d, label in enumerate(labels) if label not in kept)
     if not dims:
         return t, labels
-    return BOOK["sum"](t, dims=dims, keepdim=False), [label for label in labels if label in kept]
+    return BOOK["sum"](t, dims=dims, keepdim=False), tuple([label for label in labels if label in kept])
 
 
 def _pair(a: Term, b: Term, kept: set[int]) -> Term:
     """Contract two operands; the result's labels are the shared ones that stay, then the first's, then the second's."""
     (x, lx), (y, ly) = _summed(*a, kept.union(b[1])), _summed(*b, kept.union(a[1]))
-    shared = [label for label in lx if label in ly]
-    batch, over = [label for label in shared if label in kept], [label for label in shared if label not in kept]
-    left, right = [label for label in lx if label not in shared], [label for label in ly if label not in shared]
+    how = _contraction(lx, ly, x._array.shape, y._array.shape, frozenset(kept))
+    batch, left, right, over = how.labels
     vectors = batch and not left and not right and x._kind.dtype.category >= 2     # sums of integers would change dtype
     if not over or vectors:
         labels = batch + left + right + over
@@ -230,16 +255,40 @@ def _pair(a: Term, b: Term, kept: set[int]) -> Term:
         return (BOOK["sum"](product, dims=dims, keepdim=False) if over else product), batch + left + right
     if x._kind is not y._kind and (x._kind.dtype.category, y._kind.dtype.category) == (1, 1):
         x, y = promoted(x, y)                   # a sum of integers is int64
-    sizes = dict(zip(lx + ly, x._array.shape + y._array.shape, strict=True))
-    shape = {name: tuple(sizes[label] for label in group) for name, group in
-             (("batch", batch), ("over", over), ("left", left), ("right", right))}
-    lead = (math.prod(shape["batch"]),) if batch else ()
-    k = math.prod(shape["over"])
-    rows = permuted(x, tuple(lx.index(label) for label in batch + left + over))
-    columns = permuted(y, tuple(ly.index(label) for label in batch + over + right))
-    product = matmul(reshaped(rows, (*lead, math.prod(shape["left"]), k)),
-                     reshaped(columns, (*lead, k, math.prod(shape["right"]))))
-    return BOOK["view"](product, shape=shape["batch"] + shape["left"] + shape["right"]), batch + left + right
+    product = matmul(_arranged(x, how.rows, how.row_shape), _arranged(y, how.columns, how.column_shape))
+    if product._array.shape != how.shape:
+        product = BOOK["view"].apply(product, shape=how.shape)
+    return product, batch + left + right
+
+
+class _Contraction(NamedTuple):
+    """How two operands become factors of a matrix product: their dimensions' order, the factors' and the result's shape."""
+
+    labels: tuple[Labels, Labels, Labels, Labels]       # shared and kept, of the first, of the second, summed
+    rows: tuple[int, ...]
+    row_shape: tuple[int, ...]
+    columns: tuple[int, ...]
+    column_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def _contraction(lx: Labels, ly: Labels, x_shape: tuple, y_shape: tuple, kept: frozenset) -> _Contraction:
+    shared = [label for label in lx if label in ly]
+    batch, over = tuple([label for label in shared if label in kept]), tuple([label for label in shared if label not in kept])
+    left, right = tuple([label for label in lx if label not in shared]), tuple([label for label in ly if label not in shared])
+    sizes = dict(zip(lx + ly, x_shape + y_shape, strict=True))
+    b, n, m, k = (tuple([sizes[label] for label in group]) for group in (batch, left, right, over))
+    lead = (math.prod(b),) if batch else ()
+    return _Contraction((batch, left, right, over),
+                        tuple([lx.index(label) for label in batch + left + over]), (*lead, math.prod(n), math.prod(k)),
+                        tuple([ly.index(label) for label in batch + over + right]), (*lead, math.prod(k), math.prod(m)), b + n + m)
+
+
+def _arranged(t: Tensor, order: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    """The operand with its dimensions in an order, in a shape; itself where nothing changes."""
+    t = permuted(t, order)
+    return t if t._array.shape == shape else reshaped(t, shape)
 
 
 def _spread(t: Tensor, own: Labels, labels: Labels) -> Tensor:

@@ -17,16 +17,18 @@ from kernels.book import BOOK
 from kernels.cpu import buffers, fills
 
 from .. import dispatch, dtypes, tape
+from ..devices import CPU
 from ..dtypes import DEFAULT
 from ..errors import ShapeError
 from ..tape import modes
 from ..tensor import KIND, Kind, Tensor, bump, wrap
 from . import create
-from .create import finish, kind_of, number
+from .create import finish, kind_of, number, state
 from .registry import public
 
 NUMBERS = (bool, int, float, complex)
 MOST_BYTES = (1 << 63) - 1
+FEW = 1 << 12           # elements below which memory comes from NumPy's own cache
 
 
 # --- sizes and memory -------------------------------------------------------------------------------------------------
@@ -84,6 +86,8 @@ def allocate(shape: tuple[int, ...], kind: Kind) -> np.ndarray:
 def filled(shape: tuple[int, ...], value: Any, kind: Kind) -> np.ndarray:
     """Memory with one value everywhere, given as a number or an array without dimensions."""
     if value.__class__ is int:
+        if not value and math.prod(shape) < FEW:
+            return np.zeros(shape, kind.numpy)          # the system's own zeros
         value = _one(kind) if value else _zero(kind)
     out = allocate(shape, kind)
     fills.fill(out, value)
@@ -133,7 +137,7 @@ def _into(out: Tensor, made: Tensor) -> Tensor:
 # --- constant tensors -------------------------------------------------------------------------------------------------
 
 @public(method=False)
-def empty(*size, out: Tensor | None = None, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
+def empty(*size: Any, out: Tensor | None = None, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
           requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None) -> Tensor:
     """A tensor of these sizes with any content. RuntimeError for negative or huge sizes."""
     shape = sizes("empty", size)
@@ -141,9 +145,9 @@ def empty(*size, out: Tensor | None = None, dtype: dtypes.dtype | None = None, l
 
 
 def _constant(name: str, value: int, doc: str) -> Callable:
-    def make(*size, out: Tensor | None = None, dtype: dtypes.dtype | None = None, layout: Any = None,
+    def make(*size: Any, out: Tensor | None = None, dtype: dtypes.dtype | None = None, layout: Any = None,
              device: Any = None,
-             requires_grad: bool = False, pin_memory: bool = False, **named) -> Tensor:
+             requires_grad: bool = False, pin_memory: bool = False, **named: Any) -> Tensor:
         if named:
             if "size" not in named or size or len(named) > 1:
                 raise TypeError(f"{name}() got an unexpected keyword argument "
@@ -153,7 +157,10 @@ def _constant(name: str, value: int, doc: str) -> Callable:
         if out is not None:
             return _recipe(name, dtype, out, device, requires_grad, lambda kind: filled(shape, value, kind))
         kind = KIND[DEFAULT.dtype] if dtype is None else kind_of(dtype, name)
-        return finish(wrap(filled(shape, value, kind), kind), device, requires_grad)
+        array = filled(shape, value, kind)
+        if requires_grad or device is not None or state.chosen is not CPU or state.inside:
+            return finish(wrap(array, kind), device, requires_grad)
+        return wrap(array, kind)
     make.__name__ = make.__qualname__ = name
     make.__doc__ = doc
     return public(method=False)(make)
@@ -176,7 +183,7 @@ def scalar_of(name: str, value: Any, argument: str = "fill_value", position: int
 
 
 @public(method=False)
-def full(size, fill_value, *, out: Tensor | None = None, dtype: dtypes.dtype | None = None, layout: Any = None,
+def full(size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: dtypes.dtype | None = None, layout: Any = None,
          device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """A tensor of one number, whose type gives the dtype unless `dtype` does. RuntimeError where the dtype cannot hold
     it.
@@ -215,7 +222,7 @@ empty_like, zeros_like, ones_like = _like("empty_like", None), _like("zeros_like
 
 
 @public(method=False)
-def full_like(input: Tensor, fill_value, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
+def full_like(input: Tensor, fill_value: Any, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
               requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None) -> Tensor:
     """`full` with the sizes, dtype and order of dimensions of `input`."""
     out = empty_as("full_like", input, dtype)
@@ -224,7 +231,7 @@ def full_like(input: Tensor, fill_value, *, dtype: dtypes.dtype | None = None, l
 
 
 @public(method=False)
-def empty_strided(size, stride, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
+def empty_strided(size: Any, stride: Any, *, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
                   requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """Memory for these sizes at these strides, counted in elements. RuntimeError for negative ones."""
     shape, kind = sizes("empty_strided", (size,)), kind_of(dtype, "empty_strided") or KIND[DEFAULT.dtype]
@@ -263,8 +270,8 @@ def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: dtype
 # --- new_* and fill_ --------------------------------------------------------------------------------------------------
 
 def _new(name: str, value: int | None) -> Callable:
-    def method(self: Tensor, *size, dtype: dtypes.dtype | None = None, device: Any = None, requires_grad: bool = False,
-               layout: Any = None, pin_memory: bool = False, **named) -> Tensor:
+    def method(self: Tensor, *size: Any, dtype: dtypes.dtype | None = None, device: Any = None, requires_grad: bool = False,
+               layout: Any = None, pin_memory: bool = False, **named: Any) -> Tensor:
         kind = kind_of(dtype, name) or self._kind
         shape = sizes(name, (named.pop("size"),) if "size" in named and not size else size)
         if named:
@@ -280,7 +287,7 @@ new_empty, new_zeros, new_ones = _new("new_empty", None), _new("new_zeros", 0), 
 
 
 @public(function=False)
-def new_full(self: Tensor, size, fill_value, *, dtype: dtypes.dtype | None = None, device: Any = None,
+def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: dtypes.dtype | None = None, device: Any = None,
              requires_grad: bool = False,
              layout: Any = None, pin_memory: bool = False) -> Tensor:
     """A tensor of one number with the dtype and device of this one."""
@@ -290,7 +297,7 @@ def new_full(self: Tensor, size, fill_value, *, dtype: dtypes.dtype | None = Non
 
 
 @public(function=False)
-def new_tensor(self: Tensor, data, *, dtype: dtypes.dtype | None = None, device: Any = None,
+def new_tensor(self: Tensor, data: Any, *, dtype: dtypes.dtype | None = None, device: Any = None,
                requires_grad: bool = False,
                layout: Any = None, pin_memory: bool = False) -> Tensor:
     """`engine.tensor(data)` with the dtype and device of this tensor unless they are given."""
@@ -298,14 +305,14 @@ def new_tensor(self: Tensor, data, *, dtype: dtypes.dtype | None = None, device:
 
 
 @public(function=False)
-def new_empty_strided(self: Tensor, size, stride, *, dtype: dtypes.dtype | None = None, device: Any = None,
+def new_empty_strided(self: Tensor, size: Any, stride: Any, *, dtype: dtypes.dtype | None = None, device: Any = None,
                       requires_grad: bool = False, layout: Any = None, pin_memory: bool = False) -> Tensor:
     """`engine.empty_strided` with the dtype and device of this tensor unless they are given."""
     return empty_strided(size, stride, dtype=dtype or self._kind.dtype, device=device, requires_grad=requires_grad)
 
 
 @public(function=False)
-def new(self: Tensor, *data, device: Any = None) -> Tensor:
+def new(self: Tensor, *data: Any, device: Any = None) -> Tensor:
     """PyTorch's old form: `Tensor(...)` with the dtype of this tensor."""
     return create.legacy_constructor(self._kind, data, device)
 
@@ -330,13 +337,13 @@ def _plain(x: Tensor) -> bool:
 
 
 @public(method=False)
-def fill(input: Tensor, value) -> Tensor:
+def fill(input: Tensor, value: Tensor | complex) -> Tensor:
     """A copy of `input` with every element replaced by a number (or by a tensor without dimensions, differentiably)."""
     return BOOK["fill"](input, _value(input._kind, value, "fill"))
 
 
 @public(function=False)
-def fill_(self: Tensor, value) -> Tensor:
+def fill_(self: Tensor, value: Tensor | complex) -> Tensor:
     """Write a number into every element of this tensor."""
     value = _value(self._kind, value, "fill_")
     if not value._needs and _plain(self):

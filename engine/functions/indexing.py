@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 import operator
 import warnings
+from typing import Any
 
 import numpy as np
 
 from kernels.book import BOOK
-from kernels.cpu import gathers
+from kernels.cpu import gathers, pool
+from kernels.ops.indexing import check
 
 from .. import dtypes, tape
-from ..dispatch import cast, common_device, constant, store, write
+from ..dispatch import LARGE, cast, common_device, constant, store, write, write_by, writeable
 from ..tape import edge_of, modes
 from ..tensor import KIND, KIND_OF_NUMPY, Tensor, bump, wrap
 from ..views import checked_index, select_fast
@@ -25,7 +27,8 @@ from ..views import checked_index, select_fast
 NUMBERS = (bool, int, float, complex, np.generic)
 BOOL, INT64 = KIND[dtypes.bool_], KIND[dtypes.int64]
 WHOLE = slice(None)
-SELECT, SLICE, INDEX, RAVEL = (BOOK[name].apply for name in ("select", "slice", "index", "ravel_index"))
+SELECT, SLICE, RAVEL = (BOOK[name].apply for name in ("select", "slice", "ravel_index"))
+INDEX, NONZERO = BOOK["index"].apply.hot(), BOOK["nonzero_positions"].apply.hot()
 
 _WRONG = "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {})"
 _NOT_INTEGER = "tensors used as indices must be long, int, byte or bool tensors"
@@ -36,7 +39,7 @@ _NO_DIMS = ("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
-def getitem(self: Tensor, index) -> Tensor:
+def getitem(self: Tensor, index: Any) -> Tensor:
     """`x[index]`: a view for ints, slices, None and Ellipsis; a copy where index tensors, masks, lists or arrays take part.
 
     Errors: IndexError out of range, for too many indices, for a mask of another shape, for index tensors that do not broadcast;
@@ -49,12 +52,11 @@ def getitem(self: Tensor, index) -> Tensor:
             raise IndexError("slice() cannot be applied to a 0-dim tensor.")
         return slice_of(self, 0, index)
     if index.__class__ is Tensor and index._kind is INT64 and index._array.ndim and self._array.ndim:
-        positions = RAVEL([index], sizes=self._array.shape[:1], dims=(0,))
-        return INDEX(self, positions, first=0, last=1)
+        return INDEX(self, index, 0, 1, 0)
     x, groups = apply_views(self, items_of(index))
     if groups:
-        x, positions, first, last = advanced(x, groups)
-        return INDEX(x, positions, first=first, last=last)
+        x, positions, where = advanced(x, groups)
+        return INDEX(x, positions, where["first"], where["last"], where["named"])
     return BOOK["alias"](x) if x is self else x
 
 
@@ -174,13 +176,21 @@ def slice_of(x: Tensor, dim: int, bounds: slice, skip: bool = False) -> Tensor:
     return SLICE.share(x, raw, {"dim": dim, "start": start, "stop": stop, "step": step})
 
 
-def advanced(x: Tensor, groups: list) -> tuple[Tensor, Tensor, int, int]:
-    """Index tensors and masks as one tensor of positions over dimensions first..last-1 of (a permuted view of) `x`.
+def advanced(x: Tensor, groups: list) -> tuple[Tensor, Tensor, dict]:
+    """Index tensors and masks as one tensor of positions over some dimensions of (a permuted view of) `x`.
 
-    Indexed dimensions that are not neighbours go to the front, as in PyTorch and NumPy.
+    Also returns the options first, last and named of the records that take them (`kernels.ops.indexing`). Indexed dimensions
+    that are not neighbours go to the front, as in PyTorch and NumPy.
     """
     shape = x._array.shape
-    dims, sizes, names, tensors, shapes = [], [], [], [], []
+    if len(groups) == 1:
+        (dim, tensor, named), = groups
+        if tensor._kind is not BOOL:
+            return x, tensor if tensor._kind is INT64 else cast(tensor, INT64), {"first": dim, "last": dim + 1, "named": named}
+        if tensor._array.shape == shape[dim:dim + tensor._array.ndim]:
+            return x, NONZERO(tensor), {"first": dim, "last": dim + tensor._array.ndim, "named": -1}
+    dims: list[int] = []
+    sizes, names, tensors, shapes = [], [], [], []
     for dim, tensor, named in groups:
         if tensor._kind is BOOL:
             mask = tensor._array.shape
@@ -189,7 +199,7 @@ def advanced(x: Tensor, groups: list) -> tuple[Tensor, Tensor, int, int]:
                     raise IndexError(f"The shape of the mask {list(mask)} at index {k} does not match the shape of the "
                                      "indexed tensor "
                                      f"{list(shape)} at index {dim + k}")
-            tensor = BOOK["nonzero_positions"](tensor)
+            tensor = NONZERO(tensor)
             shapes += [tensor._array.shape] * len(mask)
             dims += range(dim, dim + len(mask))
             sizes.append(math.prod(mask))
@@ -209,13 +219,12 @@ def advanced(x: Tensor, groups: list) -> tuple[Tensor, Tensor, int, int]:
     if last - first != len(dims):
         x = BOOK["permute"](x, dims=(*dims, *(d for d in range(len(shape)) if d not in dims)))
         first, last = 0, len(dims)
-    positions = RAVEL(tensors, sizes=tuple(sizes), dims=tuple(names))
-    return x, positions, first, last
+    return x, RAVEL(tensors, sizes=tuple(sizes), dims=tuple(names)), {"first": first, "last": last, "named": -1}
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-def setitem(self: Tensor, index, value) -> None:
+def setitem(self: Tensor, index: Any, value: Tensor | complex) -> None:
     """`x[index] = value`: a tensor or array that broadcasts to x[index], cast to the dtype of x, or a number.
 
     Recorded like other in-place operators. Errors: as for reading; RuntimeError where shapes do not fit.
@@ -234,7 +243,11 @@ def setitem(self: Tensor, index, value) -> None:
                 store(raw, as_value(value, self, raw.shape)._array)
             bump(self)
             return
-    x, groups = apply_views(self, items_of(index))
+    if index.__class__ is Tensor and index._array.ndim and self._array.ndim and (
+            index._kind is INT64 or (index._kind is BOOL and index._array.shape == self._array.shape)):
+        x, groups = self, [(0, index, 0)]
+    else:
+        x, groups = apply_views(self, items_of(index))
     if groups:
         assign_rows(x, groups, value)
     else:
@@ -311,30 +324,42 @@ def assign_rows(x: Tensor, groups: list, value) -> None:
         if mask._array.shape == x._array.shape:
             assign_masked(x, mask, value)
             return
-    x, positions, first, last = advanced(x, groups)
+    x, positions, where = advanced(x, groups)
+    number = not isinstance(value, Tensor)         # the kernel repeats it
+    put_rows(x, as_value(value, x, () if number else written_shape(x, positions, where), rows=True), positions, where)
+
+
+def written_shape(x: Tensor, positions: Tensor, where: dict) -> tuple[int, ...]:
+    """The shape of what stands at positions."""
     shape = x._array.shape
-    values = as_value(value, x, (*shape[:first], *positions._array.shape, *shape[last:]), rows=True)
-    put_rows(x, values, positions, first, last)
+    return (*shape[:where["first"]], *positions._array.shape, *shape[where["last"]:])
 
 
 def assign_masked(x: Tensor, mask: Tensor, value) -> None:
     """Write one number where a mask of the same shape is set."""
-    write(x, BOOK["where"](mask, as_value(value, x, ()), x))
-
-
-def put_rows(x: Tensor, values: Tensor, positions: Tensor, first: int, last: int, accumulate: bool = False,
-             operation: str = "index_put") -> Tensor:
-    """index_put in place: straight into the memory where nothing is recorded."""
-    options = {"first": first, "last": last, "accumulate": accumulate}
-    array = x._array
-    if records(x, values) or array.__class__ is not np.ndarray or (accumulate and array.dtype == np.float16):
-        return write(x, BOOK[operation](x, values, positions, **options))
-    if not array.flags.writeable:
-        raise RuntimeError("this tensor shares memory that NumPy marked read-only, or its elements repeat; clone() it before "
-                           "writing")
-    gathers.put(array, positions._array, values._array, first, last, "sum" if accumulate else "set")
+    number, array = as_value(value, x, ()), x._array
+    if records(x, number) or array.__class__ is not np.ndarray:
+        write(x, BOOK["where"](mask, number, x))
+        return
+    writeable(x)
+    if array.size >= LARGE:
+        pool.ensure()
+    BOOK["where"].apply.loops[x._kind][0](mask._array, number._array, array, array)
     bump(x)
-    return x
+
+
+def put_rows(x: Tensor, values: Tensor, positions: Tensor, where: dict, accumulate: bool = False,
+             operation: str = "index_put") -> Tensor:
+    """index_put in place, straight into the memory; recorded where `x` or `values` requires grad."""
+    array = x._array
+    if array.__class__ is not np.ndarray or (accumulate and array.dtype == np.float16):
+        return write(x, BOOK[operation](x, values, positions, accumulate=accumulate, **where))
+    first, last, named = where["first"], where["last"], where["named"]
+    found = positions._array
+    if named >= 0:
+        found = check(found, math.prod(array.shape[first:last]), named)
+    return write_by(BOOK[operation].apply, x, (values, positions), {"accumulate": accumulate, **where},
+                    lambda: gathers.put(array, found, values._array, first, last, "sum" if accumulate else "set"))
 
 
 Tensor.__getitem__ = getitem

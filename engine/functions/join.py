@@ -8,6 +8,7 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from operator import index as as_int
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ..tensor import KIND, KIND_OF_NUMPY, Tensor, wrap, wrap_dim
 from . import shape as shapes
 from .registry import public
 
-CAT, STACK = BOOK["cat"], BOOK["stack"]
+_cat, _stack = BOOK["cat"].apply.hot(), BOOK["stack"].apply.hot()
 
 
 def tensors_of(name: str, tensors, empty: str = "", error: type = RuntimeError) -> list[Tensor]:
@@ -48,15 +49,44 @@ def promoted(name: str, tensors: list[Tensor]) -> list[Tensor]:
     return [x if x._kind is kind else cast(x, kind) for x in tensors]
 
 
+def _alike(tensors, one: bool) -> bool:
+    """Whether tensors have one kind, and one shape or (where `one`) one dimension: nothing to check or to promote."""
+    if (tensors.__class__ is not list and tensors.__class__ is not tuple) or not tensors:
+        return False
+    first = tensors[0]
+    if not isinstance(first, Tensor):
+        return False
+    kind, shape = first._kind, first._array.shape
+    one = one and len(shape) == 1
+    for x in tensors:
+        if not isinstance(x, Tensor) or x._kind is not kind:
+            return False
+        if x._array.shape != shape and (not one or x._array.ndim != 1):
+            return False
+    return True
+
+
 @public(method=False, aliases=("concat", "concatenate"))
-def cat(tensors, dim: int = 0, *, axis: int | None = None, out: Tensor | None = None) -> Tensor:
+def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None, out: Tensor | None = None) -> Tensor:
     """Tensors one after the other along `dim`; the other sizes agree, dtypes are promoted, empty vectors are ignored."""
+    if axis is not None:
+        dim = axis
+    if _alike(tensors, True) and dim.__class__ is int and 0 <= dim < tensors[0]._array.ndim:
+        result = _cat(tensors, dim)
+    else:
+        tensors, dim = _joinable(tensors, dim)
+        result = _cat(promoted("cat", tensors), dim)
+    return result if out is None else _into(out, result)
+
+
+def _joinable(tensors, dim: int) -> tuple[list[Tensor], int]:
+    """The arguments of cat, checked."""
     given = tensors_of("cat", tensors, "torch.cat(): expected a non-empty list of Tensors", ValueError)
     forms = [x._array.shape for x in given]
     if () in forms:
         raise RuntimeError(f"zero-dimensional tensor (at position {forms.index(())}) cannot be concatenated")
     first = forms[0] if forms[0] != (0,) else next((s for s in forms if s != (0,)), (0,))
-    d = wrap_dim(dim if axis is None else axis, len(first))
+    d = wrap_dim(dim, len(first))
     for k, have in enumerate(forms):
         if have == first or have == (0,):
             continue
@@ -66,8 +96,7 @@ def cat(tensors, dim: int = 0, *, axis: int | None = None, out: Tensor | None = 
             if n != m and e != d:
                 raise ShapeError(f"Sizes of tensors must match except in dimension {d}. Expected size {n} but got size {m} for "
                                  f"tensor number {k} in the list.")
-    result = CAT.apply(promoted("cat", given), dim=d)
-    return result if out is None else _into(out, result)
+    return given, d
 
 
 def _into(out: Tensor, result: Tensor) -> Tensor:
@@ -77,42 +106,47 @@ def _into(out: Tensor, result: Tensor) -> Tensor:
 
 
 @public(method=False)
-def stack(tensors, dim: int = 0, *, axis: int | None = None, out: Tensor | None = None) -> Tensor:
+def stack(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None, out: Tensor | None = None) -> Tensor:
     """Tensors of one shape along a new dimension."""
-    given = tensors_of("stack", tensors)
-    first = given[0]._array.shape
-    d = wrap_dim(dim if axis is None else axis, len(first) + 1)
-    for k, x in enumerate(given):
-        if x._array.shape != first:
-            raise ShapeError(f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and "
-                             f"{list(x._array.shape)} at entry {k}")
-    result = STACK.apply(promoted("stack", given), dim=d)
+    if axis is not None:
+        dim = axis
+    if _alike(tensors, False) and dim.__class__ is int and 0 <= dim <= tensors[0]._array.ndim:
+        result = _stack(tensors, dim)
+    else:
+        given = tensors_of("stack", tensors)
+        first = given[0]._array.shape
+        dim = wrap_dim(dim, len(first) + 1)
+        for k, x in enumerate(given):
+            if x._array.shape != first:
+                raise ShapeError(f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and "
+                                 f"{list(x._array.shape)} at entry {k}")
+        result = _stack(promoted("stack", given), dim)
     return result if out is None else _into(out, result)
 
 
 # --- by direction -----------------------------------------------------------------------------------------------------
 
 @public(method=False)
-def hstack(tensors, *, out: Tensor | None = None) -> Tensor:
+def hstack(tensors: Any, *, out: Tensor | None = None) -> Tensor:
     """Side by side: along the second dimension, vectors along their only one."""
     given = [atleast_1d(x) for x in tensors_of("hstack", tensors)]
     return cat(given, 0 if given[0]._array.ndim == 1 else 1, out=out)
 
 
 @public(method=False, aliases=("row_stack",))
-def vstack(tensors, *, out: Tensor | None = None) -> Tensor:
+def vstack(tensors: Any, *, out: Tensor | None = None) -> Tensor:
     """One below the other: along the first dimension, vectors as rows."""
     return cat([atleast_2d(x) for x in tensors_of("vstack", tensors)], 0, out=out)
 
 
 @public(method=False)
-def dstack(tensors, *, out: Tensor | None = None) -> Tensor:
+def dstack(tensors: Any, *, out: Tensor | None = None) -> Tensor:
     """One behind the other: along the third dimension."""
     return cat([atleast_3d(x) for x in tensors_of("dstack", tensors)], 2, out=out)
 
 
 @public(method=False)
-def column_stack(tensors, *, out: Tensor | None = None) -> Tensor:
+def column_stack(tensors: Any, *, out: Tensor | None = None) -> Tensor:
     """Side by side, vectors and numbers as columns."""
     columns = [x if x._array.ndim > 1 else shapes.reshape(x, (x._array.size, 1)) for x in tensors_of("column_stack", tensors)]
     return cat(columns, 1, out=out)
@@ -128,7 +162,7 @@ def _each(f, tensors):
 
 
 @public(method=False)
-def atleast_1d(*tensors):
+def atleast_1d(*tensors: Any) -> Any:
     """Numbers as vectors; the others as they are."""
     return _each(lambda x: x if x._array.ndim else shapes.reshape(x, (1,)), tensors)
 
@@ -138,7 +172,7 @@ def _two(x: Tensor) -> Tensor:
 
 
 @public(method=False)
-def atleast_2d(*tensors):
+def atleast_2d(*tensors: Any) -> Any:
     """Numbers and vectors as matrices of one row; the others as they are."""
     return _each(_two, tensors)
 
@@ -151,7 +185,7 @@ def _three(x: Tensor) -> Tensor:
 
 
 @public(method=False)
-def atleast_3d(*tensors):
+def atleast_3d(*tensors: Any) -> Any:
     """A vector of n as (1, n, 1), a matrix with a new last dimension; the others as they are."""
     return _each(_three, tensors)
 
@@ -159,7 +193,7 @@ def atleast_3d(*tensors):
 # --- combinations of elements -----------------------------------------------------------------------------------------
 
 @public(method=False)
-def block_diag(*tensors) -> Tensor:
+def block_diag(*tensors: Any) -> Tensor:
     """Matrices (vectors and numbers as rows) along the diagonal of a larger one."""
     for k, x in enumerate(tensors):
         shapes.check_tensor("block_diag", x, "tensors", k + 1)
@@ -175,7 +209,7 @@ _INDEXING = ("torch.meshgrid: in an upcoming release, it will be required to pas
 
 
 @public(method=False)
-def meshgrid(*tensors, indexing: str | None = None) -> tuple[Tensor, ...]:
+def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     """Coordinates of the grid spanned by vectors, as views: indexing "ij" (matrix, the default) or "xy" (Cartesian)."""
     if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
         tensors = tuple(tensors[0])
@@ -206,7 +240,7 @@ def _size(x: Tensor) -> str:
 
 
 @public(method=False)
-def cartesian_prod(*tensors) -> Tensor:
+def cartesian_prod(*tensors: Any) -> Tensor:
     """All tuples of one element of each vector, as rows in the order of nested loops."""
     for x in tensors:
         if x._array.ndim != 1:

@@ -1,9 +1,11 @@
-"""Masks and positions: masked_select, masked_scatter, masked_fill, nonzero, argwhere, where, one_hot, triangle indices.
+"""Masks and positions: masked_select, masked_scatter, nonzero, argwhere, one_hot, triangle indices.
 
-Numbers are computed by the records of `kernels.ops.indexing` and `kernels.ops.select`; square brackets with masks are in
-`indexing.py`. `nn.functional` takes `one_hot` from here.
+Numbers are computed by the records of `kernels.ops.indexing`; `where` and `masked_fill` are in `select.py`, square brackets
+with masks in `indexing.py`. `nn.functional` takes `one_hot` from here.
 """
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +13,14 @@ from kernels.book import BOOK
 from kernels.cpu import gathers
 
 from .. import dtypes
-from ..dispatch import cast, common_device, constant, write
+from ..dispatch import cast, common_device, write
 from ..errors import ShapeError
 from ..tensor import KIND, Tensor, wrap
-from .indexing import BOOL, INT64, assign_masked, put_rows
-from .registry import PUBLIC, public
+from .indexing import BOOL, INT64, NONZERO, put_rows
+from .registry import public
 from .scattering import broadcast_shape, expanded, in_place_method, result_of, tensor_argument
+
+MASKED_SELECT = BOOK["masked_select"].apply.hot()
 
 # --- masks ------------------------------------------------------------------------------------------------------------
 
@@ -25,13 +29,15 @@ def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> 
     """The elements where a mask (bool, broadcast against the input) is set, as a vector in row-major order."""
     if tensor_argument(mask, "masked_select", "mask")._kind is not BOOL:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
-    common_device("masked_select", (input, mask))
-    shape = broadcast_shape("masked_select", mask._array.shape, input._array.shape)
+    if input._kind.device is not mask._kind.device:
+        common_device("masked_select", (input, mask))
+    shape = mask._array.shape
+    if shape != input._array.shape:
+        shape = broadcast_shape("masked_select", shape, input._array.shape)
     x, mask = expanded(input, shape), expanded(mask, shape)
     if not shape:
         x, mask = BOOK["view"](x, shape=(1,)), BOOK["view"](mask, shape=(1,))
-    positions = BOOK["nonzero_positions"](mask)
-    return result_of(BOOK["masked_select"](x, positions, first=0, last=x._array.ndim), out)
+    return result_of(MASKED_SELECT(x, NONZERO(mask), 0, x._array.ndim), out)
 
 
 def _masked_scatter(self, mask, source, in_place):
@@ -57,7 +63,7 @@ def _masked_scatter(self, mask, source, in_place):
         result = BOOK["view"](result, shape=())
         return write(self, result) if in_place else result
     if in_place:
-        return put_rows(x, values, positions, 0, len(shape), False, "masked_scatter")
+        return put_rows(x, values, positions, {"first": 0, "last": len(shape), "named": -1}, False, "masked_scatter")
     return BOOK["masked_scatter"](x, values, positions, first=0, last=len(shape))
 
 
@@ -68,47 +74,14 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 
 @in_place_method("masked_scatter")
-def _(self, mask, source):
+def _(self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return _masked_scatter(self, mask, source, True)
-
-
-_fill = BOOK["where"].apply.named("MaskedFillBackward0")
-
-
-def _masked_fill(self, mask, value) -> Tensor:
-    if tensor_argument(mask, "masked_fill", "mask")._kind is not BOOL:
-        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask._kind.dtype.scalar}")
-    if isinstance(value, Tensor):
-        if value._array.ndim:
-            raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
-                               f"{value._array.ndim} dimension(s).")
-        common_device("masked_fill", (self, mask))
-        value = value if value._kind is self._kind else cast(value, self._kind)
-    else:
-        common_device("masked_fill", (self, mask))
-        value = constant(value, self._kind)
-    return _fill(mask, value, self)
-
-
-@public()
-def masked_fill(input: Tensor, mask: Tensor, value: Tensor | complex) -> Tensor:
-    """A copy of `input` with one number where a mask (bool, broadcast against the input) is set."""
-    return _masked_fill(input, mask, value)
-
-
-@in_place_method("masked_fill")
-def _(self, mask, value):
-    simple = isinstance(mask, Tensor) and mask._kind is BOOL and not isinstance(value, Tensor)
-    if simple and mask._array.shape == self._array.shape:
-        assign_masked(self, mask, value)
-        return self
-    return write(self, _masked_fill(self, mask, value))
 
 
 # --- positions --------------------------------------------------------------------------------------------------------
 
 @public()
-def nonzero(input: Tensor, *, as_tuple: bool = False, out: Tensor | None = None):
+def nonzero(input: Tensor, *, as_tuple: bool = False, out: Tensor | None = None) -> Any:
     """Indices (m, ndim) of the elements that are not zero, in row-major order; as a tuple of vectors where `as_tuple`."""
     x = input
     if as_tuple and not x._array.ndim:
@@ -127,30 +100,6 @@ def nonzero(input: Tensor, *, as_tuple: bool = False, out: Tensor | None = None)
 def argwhere(input: Tensor) -> Tensor:
     """Indices (m, ndim) of the elements that are not zero."""
     return nonzero(input)
-
-
-def where(condition: Tensor, input=None, other=None, *, out: Tensor | None = None):
-    """`input` where the condition holds, else `other` (tensors or numbers, broadcast); of the condition alone, its nonzero
-    indices."""
-    if not isinstance(condition, Tensor):
-        raise TypeError(f"where(): argument 'condition' (position 1) must be Tensor, not {type(condition).__name__}")
-    if input is None and other is None:
-        return nonzero(condition, as_tuple=True)
-    if condition._kind is not BOOL:
-        if condition._kind.dtype is not dtypes.uint8:
-            raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor with dtype "
-                               f"{condition._kind.dtype.scalar}")
-        condition = cast(condition, BOOL)
-    return result_of(BOOK["where"].apply(condition, input, other), out)
-
-
-def _where_method(self: Tensor, condition: Tensor, other) -> Tensor:
-    """This tensor where the condition holds, else `other`."""
-    return where(condition, self, other)
-
-
-PUBLIC["where"] = where
-Tensor.where = _where_method
 
 
 # --- one_hot, triangles -----------------------------------------------------------------------------------------------
@@ -196,7 +145,8 @@ def _triangle(name: str, row: int, col: int, offset: int, dtype, device, upper: 
 
 
 @public(method=False)
-def tril_indices(row: int, col: int, offset: int = 0, *, dtype=None, device=None, layout=None, requires_grad: bool = False,
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None, layout: Any = None,
+                 requires_grad: bool = False,
                  pin_memory: bool = False) -> Tensor:
     """Indices (2, p) of the lower triangle of a row-by-col matrix, row by row, up to the offset-th diagonal. int64, or
     `dtype`."""
@@ -204,7 +154,8 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype=None, device=None
 
 
 @public(method=False)
-def triu_indices(row: int, col: int, offset: int = 0, *, dtype=None, device=None, layout=None, requires_grad: bool = False,
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None, layout: Any = None,
+                 requires_grad: bool = False,
                  pin_memory: bool = False) -> Tensor:
     """Indices (2, p) of the upper triangle of a row-by-col matrix, row by row, from the offset-th diagonal on. int64, or
     `dtype`."""

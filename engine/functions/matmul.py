@@ -108,49 +108,74 @@ def _finish(result: Tensor, out: Tensor | None) -> Tensor:
 
 # --- matrices and vectors ---------------------------------------------------------------------------------------------
 
+MM, BMM, MV, DOT = (BOOK[name].apply.hot() for name in ("matmul", "bmm", "mv", "dot"))
+
+
 @public()
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Product of matrices (n, k) and (k, m) of one dtype, not bool. RuntimeError where sizes do not fit."""
-    check_tensors("mm", input=input, mat2=mat2)
-    if input.ndim != 2:
-        raise ShapeError(f"self must be a matrix, got {input.ndim}-D tensor")
-    if mat2.ndim != 2:
-        raise ShapeError(f"mat2 must be a matrix, got {mat2.ndim}-D tensor")
+    if mat2.__class__ is not Tensor or input._kind is not mat2._kind:
+        check_tensors("mm", input=input, mat2=mat2)
+    n, k = input._array.shape, mat2._array.shape
+    if len(n) != 2 or len(k) != 2 or n[1] != k[0] or input._kind is not mat2._kind or not input._kind.dtype.category:
+        _refuse_matrices(input, mat2)
+    result = MM(input, mat2)
+    return result if out is None else _finish(result, out)
+
+
+def _refuse_matrices(input: Tensor, mat2: Tensor) -> None:
+    for name, t in (("self", input), ("mat2", mat2)):
+        if t.ndim != 2:
+            raise ShapeError(f"{name} must be a matrix, got {t.ndim}-D tensor")
     _same_dtype(input, mat2)
     _check_mm(input, mat2)
     _no_bool("addmm_impl_cpu_", input)
-    return _finish(BOOK["matmul"].apply(input, mat2), out)
 
 
 @public()
 def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Products of stacks of matrices (b, n, k) and (b, k, m) of one dtype, not bool."""
-    check_tensors("bmm", input=input, mat2=mat2)
+    if mat2.__class__ is not Tensor or input._kind is not mat2._kind:
+        check_tensors("bmm", input=input, mat2=mat2)
     _check_stacks(input, mat2)
-    _same_dtype(input, mat2, "expected scalar type {} but found {}", scalar=True)
-    _no_bool("bmm", input)
-    return _finish(BOOK["bmm"].apply(input, mat2), out)
+    if input._kind is not mat2._kind or not input._kind.dtype.category:
+        _same_dtype(input, mat2, "expected scalar type {} but found {}", scalar=True)
+        _no_bool("bmm", input)
+    result = BMM(input, mat2)
+    return result if out is None else _finish(result, out)
 
 
 @public()
 def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Product of a matrix (n, k) and a vector (k) of one dtype, not bool."""
-    check_tensors("mv", input=input, vec=vec)
+    if vec.__class__ is not Tensor or input._kind is not vec._kind:
+        check_tensors("mv", input=input, vec=vec)
+    n, k = input._array.shape, vec._array.shape
+    if len(n) != 2 or len(k) != 1 or n[1] != k[0] or input._kind is not vec._kind or not input._kind.dtype.category:
+        _refuse_matrix_vector(input, vec)
+    result = MV(input, vec)
+    return result if out is None else _finish(result, out)
+
+
+def _refuse_matrix_vector(input: Tensor, vec: Tensor) -> None:
     if input.ndim != 2 or vec.ndim != 1:
         raise ShapeError(f"vector + matrix @ vector expected, got 1, {input.ndim}, {vec.ndim}")
     _check_mv(input, vec)
     if input._kind is not vec._kind:
         raise _three_dtypes(vec, input, vec)
     _no_bool("addmv_impl_cpu", input)
-    return _finish(BOOK["mv"].apply(input, vec), out)
 
 
 @public()
 def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Inner product of two vectors of one size and dtype, not bool; nothing is conjugated."""
-    check_tensors("dot", input=input, tensor=tensor)
-    _check_vectors(input, tensor)
-    return _finish(BOOK["dot"].apply(input, tensor), out)
+    if tensor.__class__ is not Tensor or input._kind is not tensor._kind:
+        check_tensors("dot", input=input, tensor=tensor)
+    n, m = input._array.shape, tensor._array.shape
+    if len(n) != 1 or n != m or input._kind is not tensor._kind or not input._kind.dtype.category:
+        _check_vectors(input, tensor)
+    result = DOT(input, tensor)
+    return result if out is None else _finish(result, out)
 
 
 @public()
@@ -181,7 +206,8 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     A vector counts as a row on the left and as a column on the right. One dtype, not bool, at least one dimension each.
     RuntimeError where sizes do not fit.
     """
-    check_tensors("matmul", input=input, other=other)
+    if other.__class__ is not Tensor or input._kind is not other._kind:
+        check_tensors("matmul", input=input, other=other)
     result = _matmul(input, other)
     return result if out is None else _finish(result, out)
 
@@ -194,7 +220,7 @@ def _matmul(x: Tensor, y: Tensor) -> Tensor:
             _no_bool("addmm_impl_cpu_", x)
         if x._array.shape[1] != y._array.shape[0]:
             _check_mm(x, y)
-        return BOOK["matmul"].apply(x, y)
+        return MM(x, y)
     if not nx or not ny:
         raise ShapeError(f"both arguments to matmul need to be at least 1D, but they are {nx}D and {ny}D")
     if nx == 1 and ny == 1:
@@ -234,7 +260,7 @@ def _stacked(x: Tensor, y: Tensor, shape: tuple[int, ...] | None = None) -> Tens
         x = BOOK["expand"](x, shape=(*lead, n, k))
     if tuple(lead_y) != lead:
         y = BOOK["expand"](y, shape=(*lead, k, m))
-    result = BOOK["bmm"].apply(x, y)
+    result = BMM(x, y)
     return BOOK["unsafe_view"](result, shape=shape or result._array.shape) if shape or result._needs else result
 
 
@@ -258,7 +284,7 @@ def _at(self: Tensor, other: Tensor) -> Tensor:
     return _matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
 
-def _reflected_at(self: Tensor, other) -> Tensor:
+def _reflected_at(self: Tensor, other: Tensor | complex) -> Tensor:
     """other @ self, for an array on the left."""
     if isinstance(other, np.ndarray):
         from .create import from_numpy
@@ -297,7 +323,7 @@ def _fits(input: Tensor, shape: tuple[int, ...]) -> None:
 
 
 @public(in_place=True)
-def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1, out: Tensor | None = None) -> Tensor:
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: complex = 1, alpha: complex = 1, out: Tensor | None = None) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2); `input` broadcasts to (n, m). One dtype, not bool."""
     check_tensors("addmm", input=input, mat1=mat1, mat2=mat2)
     for name, t in (("mat1", mat1), ("mat2", mat2)):
@@ -312,7 +338,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta=1, alpha=1, out: Te
 
 
 @public(in_place=True)
-def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1, out: Tensor | None = None) -> Tensor:
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: complex = 1, alpha: complex = 1, out: Tensor | None = None) -> Tensor:
     """beta * input + alpha * (mat @ vec); `input` broadcasts to (n). One dtype, not bool."""
     check_tensors("addmv", input=input, mat=mat, vec=vec)
     if mat.ndim != 2 or vec.ndim != 1 or input.ndim > 1:
@@ -326,7 +352,7 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta=1, alpha=1, out: Tens
 
 
 @public(in_place=True)
-def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta=1, alpha=1, out: Tensor | None = None) -> Tensor:
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: complex = 1, alpha: complex = 1, out: Tensor | None = None) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2), in the promoted dtype; `input` broadcasts to (n, m)."""
     check_tensors("addr", input=input, vec1=vec1, vec2=vec2)
     for name, t in (("vec1", vec1), ("vec2", vec2)):
@@ -343,7 +369,8 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta=1, alpha=1, out: Ten
 
 
 @public(in_place=True)
-def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1, out: Tensor | None = None) -> Tensor:
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: complex = 1, alpha: complex = 1,
+            out: Tensor | None = None) -> Tensor:
     """beta * input + alpha * bmm(batch1, batch2); `input` broadcasts to (b, n, m). One dtype, not bool."""
     check_tensors("baddbmm", input=input, batch1=batch1, batch2=batch2)
     _check_stacks(batch1, batch2)
@@ -353,7 +380,8 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1, o
 
 
 @public(in_place=True)
-def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta=1, alpha=1, out: Tensor | None = None) -> Tensor:
+def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: complex = 1, alpha: complex = 1,
+           out: Tensor | None = None) -> Tensor:
     """beta * input + alpha * (sum over b of batch1[b] @ batch2[b]); `input` broadcasts to (n, m). One dtype, not bool."""
     check_tensors("addbmm", input=input, batch1=batch1, batch2=batch2)
     for name, t in (("batch1", batch1), ("batch2", batch2)):
@@ -398,9 +426,11 @@ def matrix_power(input: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
         if input.requires_grad:         # a constant, but one whose gradient is zero
             result = BOOK["where"](wrap(np.ones((), bool), KIND[bool_]), result, input)
         return result if out is None else into(out, result)
+    base = input
     if n < 0:
-        input, n = inverse(input), -n
-    result, square = None, input
+        from ..linalg import inv
+        base, n = inv(input), -n
+    result, square = None, base
     while True:         # n in binary: one product for each digit, one more for each 1
         if n & 1:
             result = square if result is None else _matmul(result, square)
@@ -410,19 +440,6 @@ def matrix_power(input: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
         square = _matmul(square, square)
     if result is input:
         result = BOOK["clone"](input)
-    return result if out is None else into(out, result)
-
-
-@public()
-def inverse(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Inverses of square matrices (..., n, n), floating or complex. RuntimeError where one is singular."""
-    check_tensors("inverse", input=input)
-    _check_square("linalg.inv", input)
-    if input._kind.dtype.category < 2:
-        raise DTypeError(f"linalg.inv: Expected a floating point or complex tensor as input. Got {input.dtype.scalar}")
-    if input._kind.dtype.name == "float16":
-        raise DTypeError("linalg.inv: Low precision dtypes not supported. Got Half")
-    result = BOOK["inverse"].apply(input)
     return result if out is None else into(out, result)
 
 

@@ -1,6 +1,8 @@
 """Memory formats: the order in which dimensions lie in memory, as `memory_format=` names it. Values never change."""
 from __future__ import annotations
 
+from typing import Any
+
 from kernels.book import BOOK
 
 from ..tensor import Tensor, element_strides
@@ -12,13 +14,13 @@ class memory_format:
     the input's.
     """
 
-    def __init__(self, name: str, order: tuple[int, ...] | None = None, keeps: bool = False):
+    def __init__(self, name: str, order: tuple[int, ...] | None = None, keeps: bool = False) -> None:
         self.name, self.order, self.keeps = name, order, keeps
 
     def __repr__(self) -> str:
         return f"engine.{self.name}"
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return _by_name, (self.name,)
 
     def apply(self, x: Tensor, always: bool = False) -> Tensor:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from kernels.book import BOOK
 
@@ -90,7 +91,7 @@ def vector_norm(input: Tensor, ord: float = 2, dim: Dims = None, keepdim: bool =
 
 
 @public()
-def norm(input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, dtype=None,
+def norm(input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, dtype: Any = None,
          out: Tensor | None = None) -> Tensor:
     """The p-norm over `dim` (None: all): "fro" and 2 the Euclidean one, inf, -inf, 0, any other number, or "nuc"."""
     if p == "nuc":
@@ -128,9 +129,9 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False, *, out: Tensor | 
     input = tensor_of("logsumexp", input)
     if input._kind.dtype.category < 2:
         input = converted(input, dtypes.get_default_dtype())
-    if input._kind.dtype.is_complex:
-        raise NotImplementedError(f'"logsumexp" not implemented for \'{input._kind.dtype.scalar}\'')
     dims = dims_of(dim, input._array.ndim)
+    if input._kind.dtype.is_complex:
+        return finish(BOOK["logsumexp_complex"](input, dims=dims, keepdim=bool(keepdim)), out)
     return finish(BOOK["logsumexp"](input, dims=dims, keepdim=bool(keepdim)), out)
 
 

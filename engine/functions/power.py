@@ -1,6 +1,8 @@
 """Powers: `x ** number` goes to a cheap record for common exponents; number ** tensor; float_power; the in-place forms."""
 from __future__ import annotations
 
+from typing import Any
+
 from .. import dispatch, dtypes
 from ..tensor import KIND, Tensor
 from .operands import NUMBERS, binary, in_place, into, is_number, must_fit, need_tensor, plain, unary
@@ -13,7 +15,7 @@ _tensors, _number, _base = binary("pow"), binary("pow", "PowBackward0"), binary(
 _two = unary("pow_of_two")
 
 
-def _power(self: Tensor, exponent) -> Tensor:
+def _power(self: Tensor, exponent: Tensor | complex) -> Tensor:
     """tensor ** exponent."""
     cls = exponent.__class__
     if (cls is int or cls is float) and self._kind.dtype.category >= 2:
@@ -42,7 +44,7 @@ def _whole(x: Tensor, exponent: int) -> Tensor:
     return _number(x, exponent) if special is None else special(x)
 
 
-def _raise_number(self: Tensor, base) -> Tensor:
+def _raise_number(self: Tensor, base: Any) -> Tensor:
     """number ** tensor; powers of two by exp2."""
     base = plain(base)
     if not isinstance(base, NUMBERS):
@@ -53,7 +55,7 @@ def _raise_number(self: Tensor, base) -> Tensor:
 
 
 @public()
-def pow(input, exponent, *, out: Tensor | None = None) -> Tensor:
+def pow(input: Any, exponent: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """input to the power exponent; either may be a number.
 
     RuntimeError for an integer tensor to a negative integer; integer powers wrap around.
@@ -84,7 +86,7 @@ def _double(value):
 
 
 @public(in_place=True)
-def float_power(input, exponent, *, out: Tensor | None = None) -> Tensor:
+def float_power(input: Any, exponent: Tensor | complex, *, out: Tensor | None = None) -> Tensor:
     """The power computed in float64 (complex128 for complex numbers), whatever the operands."""
     if not isinstance(input, Tensor) and not isinstance(exponent, Tensor):
         need_tensor("float_power", "input", 1, input)

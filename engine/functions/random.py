@@ -31,12 +31,19 @@ _CTYPE = {"uint8": "unsigned char", "int8": "signed char", "int16": "short", "in
 
 def draw(out: np.ndarray, rule: str, a: float, b: float, generator: Generator | None) -> np.ndarray:
     """Fill a C-contiguous array from a generator (None: the default one) and return it."""
-    generator = generator or default_generator
+    reserve = default_generator.reserve if generator is None else generator_of(generator).reserve
+    if out.size:
+        randoms.draw(out if out.ndim == 1 else out.reshape(-1), rule, reserve, a, b)
+    return out
+
+
+def generator_of(generator: Generator | None) -> Generator:
+    """The generator of a `generator=` argument."""
+    if generator is None:
+        return default_generator
     if generator.__class__ is not Generator:
         raise TypeError(f"argument 'generator' must be engine.Generator, not {type(generator).__name__}")
-    if out.size:
-        randoms.draw(out.reshape(-1), rule, generator.reserve, a, b)
-    return out
+    return generator
 
 
 def _floats(out: np.ndarray, rule: str, a: float, b: float, generator: Generator | None) -> np.ndarray:
@@ -76,17 +83,17 @@ def _random(name: str, size: tuple, named: dict, generator, out, dtype, device, 
 
 
 @public(method=False)
-def rand(*size, generator: Generator | None = None, out: Tensor | None = None, dtype: dtypes.dtype | None = None,
+def rand(*size: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: dtypes.dtype | None = None,
          layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
-         **named) -> Tensor:
+         **named: Any) -> Tensor:
     """Uniform numbers in [0, 1)."""
     return _random("rand", size, named, generator, out, dtype, device, requires_grad)
 
 
 @public(method=False)
-def randn(*size, generator: Generator | None = None, out: Tensor | None = None, dtype: dtypes.dtype | None = None,
+def randn(*size: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: dtypes.dtype | None = None,
           layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
-          **named) -> Tensor:
+          **named: Any) -> Tensor:
     """Normal numbers of mean 0 and variance 1."""
     return _random("randn", size, named, generator, out, dtype, device, requires_grad)
 
@@ -160,7 +167,7 @@ def _int(name: str, argument: str, value: Any) -> int:
 
 
 @public(method=False)
-def randint(*args, low: int = 0, high: int | None = None, size: Any = None, generator: Generator | None = None,
+def randint(*args: Any, low: int = 0, high: int | None = None, size: Any = None, generator: Generator | None = None,
             out: Tensor | None = None, dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None,
             requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """Integers from `low` (0) to `high - 1`: `randint(high, size)`, `randint(low, high, size)`. RuntimeError for an

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kernels.book import BOOK
-from kernels.cpu.folds import SMALL, kernel_of
-from kernels.table import kernel as table_kernel
+from kernels.cpu.folds import SMALL, kernel_of, run
+from kernels.table import TABLE
 
 from .. import dispatch, dtypes
 from ..errors import DTypeError
@@ -19,6 +19,7 @@ from ..tensor import KIND, Tensor, wrap_dim, wrap_dims
 from .registry import public
 
 new = object.__new__
+custom_kernels = TABLE._custom          # not empty when a user replaced a kernel: then nothing here is cut short
 Dims = int | Sequence[int] | None
 
 
@@ -104,9 +105,25 @@ def reduced(name: str, input: Tensor, dim: Dims, keepdim: bool, dtype=None, out:
     return finish(result if dtype is None else converted(result, dtype), out)
 
 
-# --- the hot path: one small tensor, all of its elements --------------------------------------------------------------
+# --- the hot paths: a small tensor's elements, all of them; one dimension ---------------------------------------------
 
 _WHOLE = {"dims": None, "keepdim": False}
+
+
+class Ways(dict):
+    """kind -> (kernel for few elements, kind of the result) of one fold, None where the general way must answer."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.op = BOOK[name]
+        self.shared = self.op.kernel or self.op
+
+    def __missing__(self, kind):
+        op, dtype = self.op, kind.dtype.name
+        if dtype not in op.dtypes or kind.device.type != "cpu":
+            return None
+        found = self[kind] = (kernel_of(self.shared, kind.numpy, "small"), KIND[dtypes.by_name(op.result(dtype))])
+        return found
 
 
 def whole(name: str, saves_input: bool = False) -> Callable[[Tensor], Tensor | None]:
@@ -114,23 +131,13 @@ def whole(name: str, saves_input: bool = False) -> Callable[[Tensor], Tensor | N
 
     What `GeneralCaller` does, for one operand and no options, in a third of the time.
     """
-    op = BOOK[name]
-    caller = op.apply
-    shared = op.kernel or op
-    loops: dict = {}            # kind -> (kernel, kind of the result), None where the general way must answer
-
-    def load(kind):
-        dtype = kind.dtype.name
-        if dtype not in op.dtypes or kind.device.type != "cpu" or table_kernel(name, "cpu").custom is not None:
-            return None
-        found = loops[kind] = (kernel_of(shared, kind.numpy, "small"), KIND[dtypes.by_name(op.result(dtype))])
-        return found
+    ways = Ways(name)
+    caller = BOOK[name].apply
 
     def call(x: Tensor) -> Tensor | None:
         a = x._array
-        kind = x._kind
-        found = loops.get(kind) or load(kind)
-        if found is None or a.size > SMALL:
+        found = ways[x._kind]
+        if found is None or a.size > SMALL or custom_kernels:
             return None
         ufunc, out_kind = found
         r = new(Tensor)
@@ -154,16 +161,37 @@ def whole(name: str, saves_input: bool = False) -> Callable[[Tensor], Tensor | N
                 r._node = node
             r._needs = True
         return r
+    return call
 
-    def entry_changed(changed_name: str, device: str) -> None:
-        if changed_name == name:
-            loops.clear()
-    dispatch.table().listeners.append(entry_changed)
+
+def along(name: str) -> Callable[[Tensor, int, bool], Tensor | None]:
+    """A function that folds one dimension of a CPU tensor, or gives None where the general way must answer."""
+    ways = Ways(name)
+    caller, shared = BOOK[name].apply, ways.shared
+
+    def call(x: Tensor, dim: int, keepdim: bool) -> Tensor | None:
+        a = x._array
+        found = ways[x._kind]
+        ndim = a.ndim
+        if found is None or custom_kernels or not -ndim <= dim < ndim:
+            return None
+        dims = (dim if dim >= 0 else dim + ndim,)
+        r = new(Tensor)
+        r._array, r._kind = run(shared, a, dims, keepdim), found[1]
+        r._node = r._counter = r._view = r._grad = r._meta = None
+        r._needs = False
+        if x._view is not None:
+            refresh(x)
+        if x._needs and modes.enabled and r._kind.dtype.category >= 2:
+            r._node = caller.make_node((r,), False, (x,), (x if x._node is None else x._node,), {"dims": dims, "keepdim": keepdim})
+            r._needs = True
+        return r
     return call
 
 
 _sum, _mean, _prod = whole("sum"), whole("mean"), whole("prod", True)
 _max, _min, _any, _all = whole("max", True), whole("min", True), whole("any"), whole("all")
+_sum_along, _mean_along = along("sum"), along("mean")
 
 
 # --- sums and products ------------------------------------------------------------------------------------------------
@@ -172,8 +200,9 @@ _max, _min, _any, _all = whole("max", True), whole("min", True), whole("any"), w
 def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, out: Tensor | None = None, axis: Dims = None,
         keepdims: bool = False) -> Tensor:
     """Sum over `dim` (None: all). Integers and bool are summed in int64 unless `dtype` says otherwise."""
-    if dim is None and dtype is None and out is None and axis is None and not keepdim and input.__class__ is Tensor:
-        result = _sum(input)
+    if dtype is None and out is None and axis is None and not keepdims and input.__class__ is Tensor:
+        result = (_sum(input) if dim is None and not keepdim else
+                  _sum_along(input, dim, keepdim) if dim.__class__ is int else None)
         if result is not None:
             return result
     return reduced("sum", input, dim if axis is None else axis, keepdim or keepdims, dtype, out)
@@ -183,8 +212,10 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, o
 def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, out: Tensor | None = None, axis: Dims = None,
          keepdims: bool = False) -> Tensor:
     """Arithmetic mean over `dim` (None: all) of floating point or complex numbers."""
-    if dim is None and dtype is None and out is None and axis is None and not keepdim and input.__class__ is Tensor:
-        result = _mean(input) if input._kind.dtype.category >= 2 else None
+    if dtype is None and out is None and axis is None and not keepdims and input.__class__ is Tensor and (
+            input._kind.dtype.category >= 2):
+        result = (_mean(input) if dim is None and not keepdim else
+                  _mean_along(input, dim, keepdim) if dim.__class__ is int else None)
         if result is not None:
             return result
     input = tensor_of("mean", input)

@@ -9,6 +9,7 @@ import gc
 import math
 import sys
 from operator import index as as_int
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -76,7 +77,7 @@ def unsqueeze_(self: Tensor, dim: int) -> Tensor:
 
 
 @public(function=False)
-def squeeze_(self: Tensor, dim=None) -> Tensor:
+def squeeze_(self: Tensor, dim: int | None = None) -> Tensor:
     """`squeeze` in place."""
     if dim is None:
         return _look(self, "squeeze_all", "SqueezeBackward3")
@@ -101,7 +102,7 @@ def t_(self: Tensor) -> Tensor:
 
 
 @public(function=False)
-def as_strided_(self: Tensor, size, stride, storage_offset: int | None = None) -> Tensor:
+def as_strided_(self: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
     """`as_strided` in place, for tensors that do not require grad."""
     if self.requires_grad:
         raise GradError("as_strided_: this tensor requires grad; use as_strided, which is recorded")
@@ -116,7 +117,7 @@ def as_strided_(self: Tensor, size, stride, storage_offset: int | None = None) -
 # --- another number of elements ---------------------------------------------------------------------------------------
 
 @public(function=False)
-def resize_(self: Tensor, *sizes, memory_format=None) -> Tensor:
+def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
     """Another shape for the same memory, or for a larger one when it does not suffice; new elements are not initialised."""
     size = tuple(map(as_int, shapes.sizes_of(sizes, None, "resize_") if sizes != () else ()))
     if self.requires_grad:
@@ -140,7 +141,7 @@ def resize_(self: Tensor, *sizes, memory_format=None) -> Tensor:
 
 
 @public(function=False)
-def resize_as_(self: Tensor, the_template: Tensor, *, memory_format=None) -> Tensor:
+def resize_as_(self: Tensor, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
     """`resize_` to the shape of another tensor."""
     return resize_(self, the_template._array.shape)
 
@@ -148,7 +149,7 @@ def resize_as_(self: Tensor, the_template: Tensor, *, memory_format=None) -> Ten
 # --- copies into a tensor ---------------------------------------------------------------------------------------------
 
 @public(function=False)
-def copy_(self: Tensor, other, non_blocking: bool = False) -> Tensor:
+def copy_(self: Tensor, other: Tensor | complex, non_blocking: bool = False) -> Tensor:
     """Write the elements of another tensor (broadcast, converted to this dtype) or a number into this one; recorded."""
     if isinstance(other, NUMBERS):
         other = constant(other, self._kind)

@@ -5,19 +5,21 @@ dimension is in `scattering.py`, whose checks of arguments are used here.
 """
 from __future__ import annotations
 
+from typing import Any
+
 from kernels.book import BOOK
-from kernels.ops.indexing import check
+from kernels.ops.indexing import TAKEN, check
 
 from ..dispatch import cast, common_device, constant, write
 from ..errors import ShapeError
 from ..tensor import Tensor, wrap_dim
-from .indexing import BOOL, advanced, as_value, prepared, put_rows, records
+from .indexing import BOOL, INT64, advanced, as_value, prepared, put_rows, records, written_shape
 from .registry import public
 from .scattering import (
     LONG,
     REDUCTIONS,
     expanded,
-    flat_positions,
+    flat_index,
     in_place_method,
     index_argument,
     result_of,
@@ -48,15 +50,12 @@ def _rows(self: Tensor, dim: int, index: Tensor, values: Tensor, operation: str,
         result = BOOK["view"](result, shape=())
         return write(self, result) if in_place else result
     size = self._array.shape[dim]
-    try:
-        positions = BOOK["ravel_index"]([index], sizes=(size,), dims=(dim,), wraps=wraps, text=text)
-    except IndexError as found:
-        if error is IndexError:
-            raise
-        raise error(str(found)) from None
+    check(index._array, size, dim, wraps, error, text)
+    positions = index if index._kind is INT64 else cast(index, INT64)
+    where = {"first": dim, "last": dim + 1, "named": dim}
     if in_place:
-        return put_rows(self, values, positions, dim, dim + 1, accumulate, operation)
-    return BOOK[operation](self, values, positions, first=dim, last=dim + 1, accumulate=accumulate)
+        return put_rows(self, values, positions, where, accumulate, operation)
+    return BOOK[operation](self, values, positions, accumulate=accumulate, **where)
 
 
 def _index_add(self, dim, index, source, alpha, in_place):
@@ -85,7 +84,7 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
 
 
 @in_place_method("index_add")
-def _(self, dim, index, source, *, alpha=1):
+def _(self: Tensor, dim: int | None, index: Any, source: Tensor, *, alpha: complex = 1) -> Tensor:
     return _index_add(self, dim, index, source, alpha, True)
 
 
@@ -112,7 +111,7 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor, *, out: T
 
 
 @in_place_method("index_copy")
-def _(self, dim, index, source):
+def _(self: Tensor, dim: int | None, index: Any, source: Tensor) -> Tensor:
     return _index_copy(self, dim, index, source, True)
 
 
@@ -141,7 +140,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Tensor | complex) 
 
 
 @in_place_method("index_fill")
-def _(self, dim, index, value):
+def _(self: Tensor, dim: int | None, index: Any, value: Tensor | complex) -> Tensor:
     return _index_fill(self, dim, index, value, True)
 
 
@@ -176,7 +175,7 @@ def index_reduce(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce:
 
 
 @in_place_method("index_reduce")
-def _(self, dim, index, source, reduce, *, include_self=True):
+def _(self: Tensor, dim: int | None, index: Any, source: Tensor, reduce: str | None, *, include_self: bool = True) -> Tensor:
     return _index_reduce(self, dim, index, source, reduce, include_self, True)
 
 
@@ -200,13 +199,12 @@ def _index_put(self, indices, values, accumulate, in_place):
                            f"{self._kind.dtype.scalar} for the destination and {values._kind.dtype.scalar} for the source.")
     if not groups:
         raise IndexError("index_put: at least one index tensor is needed")
-    x, positions, first, last = advanced(self, groups)
-    shape = x._array.shape
-    values = as_value(values, x, (*shape[:first], *positions._array.shape, *shape[last:]), rows=True)
+    x, positions, where = advanced(self, groups)
+    values = as_value(values, x, written_shape(x, positions, where), rows=True)
     if in_place:
-        put_rows(x, values, positions, first, last, accumulate)
+        put_rows(x, values, positions, where, bool(accumulate))
         return self
-    return BOOK["index_put"](x, values, positions, first=first, last=last, accumulate=bool(accumulate))
+    return BOOK["index_put"](x, values, positions, accumulate=bool(accumulate), **where)
 
 
 @public()
@@ -216,7 +214,7 @@ def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumu
 
 
 @in_place_method("index_put")
-def _(self, indices, values, accumulate=False):
+def _(self: Tensor, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     return _index_put(self, indices, values, accumulate, True)
 
 
@@ -232,11 +230,11 @@ def _put(self, index, source, accumulate, in_place):
                          f"{source._array.size}, index.numel() = {index._array.size}")
     common_device("put_", (self, index, source))
     values = source if source._array.shape == index._array.shape else BOOK["reshape"](source, shape=index._array.shape)
-    positions = flat_positions(self, index)
-    ndim = self._array.ndim
+    where = flat_index(self, index)
+    check(index._array, self._array.size, 0, text=TAKEN)
     if in_place:
-        return put_rows(self, values, positions, 0, ndim, accumulate, "put")
-    return BOOK["put"](self, values, positions, first=0, last=ndim, accumulate=bool(accumulate))
+        return put_rows(self, values, index, where, bool(accumulate), "put")
+    return BOOK["put"](self, values, index, accumulate=bool(accumulate), **where)
 
 
 @public()
@@ -246,5 +244,5 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
 
 
 @in_place_method("put")
-def _(self, index, source, accumulate=False):
+def _(self: Tensor, index: Any, source: Tensor, accumulate: bool = False) -> Tensor:
     return _put(self, index, source, accumulate, True)

@@ -5,6 +5,7 @@ The records are in `kernels.ops.scans`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from kernels.book import BOOK
 
@@ -19,22 +20,28 @@ _CUMMAX, _CUMMIN = named("cummax", "values indices"), named("cummin", "values in
 
 
 def _scanned(name: str, input: Tensor, dim, dtype, out, axis, **options) -> Tensor:
-    input = tensor_of(name, input)
+    if input.__class__ is not Tensor:
+        input = tensor_of(name, input)
     if dtype is not None:
         input = converted(input, dtype)
-    d = one_dim(name, axis if dim is None else dim, input._array.ndim)
-    result = BOOK[name](input, dim=d, **options)
+    if dim.__class__ is not int or not 0 <= dim < input._array.ndim:
+        dim = one_dim(name, axis if dim is None else dim, input._array.ndim)
+    result = BOOK[name].apply(input, dim=dim, **options)
+    if dtype is None and out is None:
+        return result
     return finish(result if dtype is None else converted(result, dtype), out)
 
 
 @public(in_place=True)
-def cumsum(input: Tensor, dim: int | None = None, *, dtype=None, out: Tensor | None = None, axis: int | None = None) -> Tensor:
+def cumsum(input: Tensor, dim: int | None = None, *, dtype: Any = None, out: Tensor | None = None,
+           axis: int | None = None) -> Tensor:
     """Running sum along `dim`. Integers and bool are summed in int64 unless `dtype` says otherwise."""
     return _scanned("cumsum", input, dim, dtype, out, axis, reverse=False)
 
 
 @public(in_place=True)
-def cumprod(input: Tensor, dim: int | None = None, *, dtype=None, out: Tensor | None = None, axis: int | None = None) -> Tensor:
+def cumprod(input: Tensor, dim: int | None = None, *, dtype: Any = None, out: Tensor | None = None,
+            axis: int | None = None) -> Tensor:
     """Running product along `dim`. Integers and bool are multiplied in int64 unless `dtype` says otherwise."""
     return _scanned("cumprod", input, dim, dtype, out, axis, reverse=False)
 
@@ -56,13 +63,13 @@ def _cumulative(name: str, make: type, input: Tensor, dim: int, out) -> tuple[Te
 
 
 @public()
-def cummax(input: Tensor, dim: int, *, out=None):
+def cummax(input: Tensor, dim: int, *, out: Tensor | None = None) -> Any:
     """(values, indices): the running maximum along `dim` and where it was last attained. NaN wins."""
     return _cumulative("cummax", _CUMMAX, input, dim, out)
 
 
 @public()
-def cummin(input: Tensor, dim: int, *, out=None):
+def cummin(input: Tensor, dim: int, *, out: Tensor | None = None) -> Any:
     """(values, indices): the running minimum along `dim` and where it was last attained. NaN wins."""
     return _cumulative("cummin", _CUMMIN, input, dim, out)
 
@@ -152,7 +159,7 @@ def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float | None
 # --- numerical gradient -----------------------------------------------------------------------------------------------
 
 @public(method=False)
-def gradient(input: Tensor, *, spacing=1, dim: int | Sequence[int] | None = None, edge_order: int = 1) -> tuple[Tensor, ...]:
+def gradient(input: Tensor, *, spacing: Any = 1, dim: int | Sequence[int] | None = None, edge_order: int = 1) -> tuple[Tensor, ...]:
     """Central differences of second order along each of `dim` (None: all), one-sided of `edge_order` at the ends.
 
     `spacing`: a number, one number per dimension, or coordinates (1-d tensors) per dimension. Errors: RuntimeError.

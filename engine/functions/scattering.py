@@ -7,6 +7,7 @@ writing function has an in-place method that goes straight into the memory where
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +16,16 @@ from kernels.cpu import gathers
 from kernels.ops.indexing import check
 
 from .. import dtypes
-from ..dispatch import common_device, constant, into, write
+from ..dispatch import cast, common_device, constant, into, write, write_by
 from ..errors import ShapeError
-from ..tensor import Tensor, bump, wrap, wrap_dim
+from ..tensor import Tensor, wrap, wrap_dim
 from .indexing import INT64, records
 from .registry import public
 
 LONG = (dtypes.int64,)
 INTS = (dtypes.int32, dtypes.int64)
 REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
+GATHER, INDEX_SELECT, TAKE = (BOOK[name].apply.hot() for name in ("gather", "index_select", "take"))
 
 
 def tensor_argument(x, name: str, which: str) -> Tensor:
@@ -33,6 +35,7 @@ def tensor_argument(x, name: str, which: str) -> Tensor:
 
 
 def index_argument(index, name: str, accepted=INTS, error: type = RuntimeError, words: str = "") -> Tensor:
+    """Check that an index is a tensor of an accepted dtype."""
     dtype = tensor_argument(index, name, "index")._kind.dtype
     if dtype not in accepted:
         raise error(words or f"{name}(): Expected dtype int32/int64 for index")
@@ -91,17 +94,23 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False,
 
     `index` (int64 or int32) is no larger than `input` apart from `dim`. Errors: RuntimeError for another shape or out of range.
     """
-    dim = wrap_dim(dim, input._array.ndim)
-    index_argument(index, "gather")
-    common_device("gather", (input, index))
-    _check_lanes("gather", input, index, dim)
-    if input._array.ndim != index._array.ndim and index._array.size:        # a number and a vector may meet
-        flat = BOOK["gather"](BOOK["view"](input, shape=(-1,)) if not input._array.ndim else input,
-                              index if index._array.ndim else BOOK["view"](index, shape=(1,)), dim=0)
-        return result_of(BOOK["view"](flat, shape=index._array.shape), out)
+    shape = input._array.shape
+    if dim.__class__ is not int or not 0 <= dim < len(shape):
+        dim = wrap_dim(dim, len(shape))
+    if index.__class__ is not Tensor or index._kind is not INT64 or input._kind.device is not INT64.device:
+        index_argument(index, "gather")
+        common_device("gather", (input, index))
+    have = index._array.shape
+    if have != shape:
+        _check_lanes("gather", input, index, dim)
+    if len(shape) != len(have) and index._array.size:          # a number and a vector may meet
+        flat = GATHER(BOOK["view"](input, shape=(-1,)) if not shape else input,
+                      index if have else BOOK["view"](index, shape=(1,)), 0)
+        return result_of(BOOK["view"](flat, shape=have), out)
     if not index._array.size:
-        return result_of(_nothing(input, index._array.shape), out)
-    return result_of(BOOK["gather"](input, index, dim=dim), out)
+        return result_of(_nothing(input, have), out)
+    result = GATHER(input, index, dim)
+    return result if out is None else into(out, result)
 
 
 def _nothing(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -116,38 +125,41 @@ def index_select(input: Tensor, dim: int, index: Tensor, *, out: Tensor | None =
 
     Errors: IndexError for an index out of range or of several dimensions.
     """
-    dim = wrap_dim(dim, input._array.ndim)
-    index_argument(index, "index_select", words="index_select(): Expected dtype int32 or int64 for index")
-    common_device("index_select", (input, index))
-    index = vector_index(index, "index_select(): Index is supposed to be a vector")
-    if not input._array.ndim:
+    ndim = input._array.ndim
+    if dim.__class__ is not int or not 0 <= dim < ndim:
+        dim = wrap_dim(dim, ndim)
+    if index.__class__ is not Tensor or index._kind is not INT64 or input._kind.device is not INT64.device:
+        index_argument(index, "index_select", words="index_select(): Expected dtype int32 or int64 for index")
+        common_device("index_select", (input, index))
+    if index._array.ndim != 1:
+        index = vector_index(index, "index_select(): Index is supposed to be a vector")
+    if not ndim:
         if index._array.size != 1:
             raise IndexError("index_select(): Index to scalar can have only 1 value, got "
                              f"{index._array.size} value(s)")
         found = index_select(BOOK["view"](input, shape=(1,)), 0, index)
         return result_of(BOOK["view"](found, shape=()), out)
-    size = input._array.shape[dim]
-    text = f"index out of range in self (index_select: index {{index}}, dimension {{dim}} of size {size})"
-    positions = BOOK["ravel_index"]([index], sizes=(size,), dims=(dim,), wraps=False, text=text)
-    return result_of(BOOK["index_select"](input, positions, first=dim, last=dim + 1), out)
+    if index._kind is not INT64:
+        index = cast(index, INT64)
+    result = INDEX_SELECT(input, index, dim, dim + 1, dim)
+    return result if out is None else into(out, result)
 
 
-def flat_positions(x: Tensor, index: Tensor) -> Tensor:
-    size = x._array.size
-    if not size and index._array.size:
+def flat_index(x: Tensor, index: Tensor) -> dict:
+    """Options of the records that take an index (int64) into the flattened tensor; IndexError where there is nothing."""
+    if not x._array.size and index._array.size:
         raise IndexError("take(): tried to take from an empty tensor")
-    text = f"out of range: tried to access index {{index}} on a tensor of {size} elements."
-    return BOOK["ravel_index"]([index], sizes=(size,), dims=(0,), text=text)
+    return {"first": 0, "last": x._array.ndim, "named": 0}
 
 
 @public()
 def take(input: Tensor, index: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Elements of the flattened input at indices (int64, negative ones from the end); the result has the index's shape."""
-    index_argument(index, "take", LONG, words="take(): Expected a long tensor for index, but got "
-                                      f"{tensor_argument(index, 'take', 'index')._kind.dtype.scalar}")
+    if tensor_argument(index, "take", "index")._kind is not INT64:
+        raise RuntimeError(f"take(): Expected a long tensor for index, but got {index._kind.dtype.scalar}")
     common_device("take", (input, index))
-    positions = flat_positions(input, index)
-    return result_of(BOOK["take"](input, positions, first=0, last=input._array.ndim), out)
+    where = flat_index(input, index)
+    return result_of(TAKE(input, index, where["first"], where["last"], where["named"]), out)
 
 
 @public()
@@ -202,13 +214,16 @@ def _cut(src: Tensor, shape: tuple[int, ...]) -> Tensor:
 def scatter_along(self: Tensor, name: str, dim: int, index: Tensor, src, operation: str, how: str, in_place: bool,
              **options) -> Tensor:
     """What all scatters do: check, then the operator, or the kernel on the memory itself where nothing is recorded."""
-    index_argument(index, name)
+    if index.__class__ is not Tensor or index._kind is not INT64:
+        index_argument(index, name)
     ndim = self._array.ndim
-    dim = wrap_dim(dim, ndim)
+    if dim.__class__ is not int or not 0 <= dim < ndim:
+        dim = wrap_dim(dim, ndim)
     if isinstance(src, Tensor):
         if src._kind.dtype is not self._kind.dtype:
             raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
-        common_device(name, (self, index, src))
+        if not src._kind.device is self._kind.device is index._kind.device:
+            common_device(name, (self, index, src))
         _check_lanes(name, self, index, dim, src)
     else:
         common_device(name, (self, index))
@@ -219,16 +234,15 @@ def scatter_along(self: Tensor, name: str, dim: int, index: Tensor, src, operati
         return self if in_place else BOOK["clone"](self)
     if ndim == 0 or index._array.ndim == 0 or src._array.ndim == 0:
         return _scatter_number(self, name, index, src, operation, how, in_place, options)
-    src = _cut(src, index._array.shape)
-    direct = in_place and isinstance(self._array, np.ndarray) and not records(self, src)
-    if direct and self._kind.dtype is not dtypes.float16 and how in gathers.COMBINE and options.get("include_self", True):
-        _writeable(self)
+    if src._array.shape != index._array.shape and src.requires_grad:        # else the kernel cuts it
+        src = _cut(src, index._array.shape)
+    if in_place and (not options or (options["include_self"] and not records(self, src))) and how in gathers.COMBINE and (
+            isinstance(self._array, np.ndarray) and self._kind.dtype is not dtypes.float16):
         found = check(index._array, self._array.shape[dim], dim, False, RuntimeError)
-        gathers.scatter(self._array, dim, found, src._array, how)
-        bump(self)
-        return self
+        return write_by(BOOK[operation].apply, self, (src, index), {"dim": dim, **options},
+                        lambda: gathers.scatter(self._array, dim, found, src._array, how))
     base = BOOK["clone"](self) if in_place and operation in ("scatter_reduce", "index_reduce") and records(self, src) else self
-    result = BOOK[operation](base, src, index, dim=dim, **options)
+    result = BOOK[operation].apply(base, src, index, dim=dim, **options)
     return write(self, result) if in_place else result
 
 
@@ -239,12 +253,6 @@ def _scatter_number(self, name, index, src, operation, how, in_place, options) -
     result = scatter_along(vector(self), name, 0, vector(index), vector(src), operation, how, False, **options)
     result = BOOK["view"](result, shape=self._array.shape)
     return write(self, result) if in_place else result
-
-
-def _writeable(x: Tensor) -> None:
-    if not x._array.flags.writeable:
-        raise RuntimeError("this tensor shares memory that NumPy marked read-only, or its elements repeat; clone() it before "
-                           "writing")
 
 
 def _scatter_front(self, dim, index, src, value, reduce, in_place):
@@ -275,7 +283,8 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Tensor | complex | None
 
 
 @in_place_method("scatter")
-def _(self, dim, index, src=None, *, value=None, reduce=None):
+def _(self: Tensor, dim: int | None, index: Any, src: Tensor | complex | None = None, *, value: Tensor | complex = None,
+      reduce: str | None = None) -> Tensor:
     return _scatter_front(self, dim, index, src, value, reduce, True)
 
 
@@ -287,7 +296,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Ten
 
 
 @in_place_method("scatter_add")
-def _(self, dim, index, src):
+def _(self: Tensor, dim: int | None, index: Any, src: Tensor | complex | None) -> Tensor:
     return scatter_along(self, "scatter", dim, index, tensor_argument(src, "scatter_add", "src"), "scatter_add", "sum", True)
 
 
@@ -310,5 +319,6 @@ def scatter_reduce(input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: 
 
 
 @in_place_method("scatter_reduce")
-def _(self, dim, index, src, reduce, *, include_self=True):
+def _(self: Tensor, dim: int | None, index: Any, src: Tensor | complex | None, reduce: str | None, *,
+      include_self: bool = True) -> Tensor:
     return _scatter_reduce(self, dim, index, src, reduce, include_self, True)

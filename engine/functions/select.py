@@ -1,6 +1,8 @@
 """Fronts of choosing: where, masked_fill, clamp, nan_to_num, round with decimals, logit with eps."""
 from __future__ import annotations
 
+from typing import Any
+
 from kernels.book import BOOK
 from kernels.cpu import pool
 
@@ -18,7 +20,7 @@ _where = caller("where").several()
 
 
 @public(method=False)
-def where(condition: Tensor, input=None, other=None, *, out: Tensor | None = None):
+def where(condition: Tensor, input: Any = None, other: Tensor | complex = None, *, out: Tensor | None = None) -> Any:
     """`input` where the condition holds, else `other`; of the condition alone, the indices where it holds.
 
     `condition`: bool (uint8 is taken with a warning); `input`, `other`: tensors or numbers, broadcast and promoted.
@@ -40,7 +42,7 @@ def where(condition: Tensor, input=None, other=None, *, out: Tensor | None = Non
     return into(out, _where(condition, input, other))
 
 
-def _where_method(self: Tensor, condition: Tensor, other) -> Tensor:
+def _where_method(self: Tensor, condition: Tensor, other: Tensor | complex) -> Tensor:
     """This tensor where the condition holds, else `other`."""
     return where(condition, self, other)
 
@@ -68,14 +70,14 @@ def _filling(input: Tensor, mask: Tensor, value) -> Tensor:
 
 
 @public()
-def masked_fill(input: Tensor, mask: Tensor, value) -> Tensor:
+def masked_fill(input: Tensor, mask: Tensor, value: Tensor | complex) -> Tensor:
     """A copy with `value` (a number or a tensor without dimensions) where the bool `mask`, broadcast, is set."""
     need_tensor("masked_fill", "input", 1, input)
     filling = _filling(input, mask, value)
     return (_fill_tensor if isinstance(value, Tensor) else _fill_number)(mask, filling, input)
 
 
-def masked_fill_(self: Tensor, mask: Tensor, value) -> Tensor:
+def masked_fill_(self: Tensor, mask: Tensor, value: Tensor | complex) -> Tensor:
     """Write `value` where the mask is set; straight into the memory where nothing is recorded."""
     filling = _filling(self, mask, value)
     array = self._array
@@ -124,7 +126,8 @@ def _bounds(input: Tensor, *bounds) -> tuple:
 
 
 @public(aliases=("clip",))
-def clamp(input: Tensor, min=None, max=None, *, out: Tensor | None = None) -> Tensor:
+def clamp(input: Tensor, min: Tensor | complex | None = None, max: Tensor | complex | None = None, *,
+          out: Tensor | None = None) -> Tensor:
     """Elements limited to [min, max], numbers or tensors, promoted; `max` wins where they cross. One bound may be None."""
     if min.__class__ is not float or max.__class__ is not float:
         min, max = _bounds(input, min, max)
@@ -142,14 +145,14 @@ def clamp(input: Tensor, min=None, max=None, *, out: Tensor | None = None) -> Te
 
 
 @public()
-def clamp_min(input: Tensor, min, *, out: Tensor | None = None) -> Tensor:
+def clamp_min(input: Tensor, min: Tensor | complex | None, *, out: Tensor | None = None) -> Tensor:
     """Elements not below `min`, a number or a tensor."""
     min, = _bounds(input, min)
     return into(out, (_least_tensor if isinstance(min, Tensor) else _least_number)(input, min))
 
 
 @public()
-def clamp_max(input: Tensor, max, *, out: Tensor | None = None) -> Tensor:
+def clamp_max(input: Tensor, max: Tensor | complex | None, *, out: Tensor | None = None) -> Tensor:
     """Elements not above `max`, a number or a tensor."""
     max, = _bounds(input, max)
     return into(out, (_most_tensor if isinstance(max, Tensor) else _most_number)(input, max))
@@ -216,5 +219,10 @@ def polygamma(n: int, input: Tensor, *, out: Tensor | None = None) -> Tensor:
     return into(out, BOOK["polygamma_at"](dispatch.constant(n, input._kind), input))
 
 
-Tensor.polygamma = lambda self, n: polygamma(n, self)
+def _polygamma_method(self: Tensor, n: int) -> Tensor:
+    """The n-th derivative of digamma at each element."""
+    return polygamma(n, self)
+
+
+Tensor.polygamma = _polygamma_method
 in_place("polygamma", Tensor.polygamma)

@@ -13,6 +13,7 @@ import numpy as np
 
 from kernels.book import BOOK
 from kernels.cpu import fills
+from kernels.cpu.gathers import word
 
 from .. import dtypes
 from ..dtypes import DEFAULT
@@ -33,7 +34,7 @@ def _refuse(name: str, kind: Kind, categories: tuple[int, ...]) -> None:
 # --- arange -----------------------------------------------------------------------------------------------------------
 
 @public(method=False)
-def arange(*bounds, start: float = 0, end: float | None = None, step: float = 1, out: Tensor | None = None,
+def arange(*bounds: Any, start: float = 0, end: float | None = None, step: float = 1, out: Tensor | None = None,
            dtype: dtypes.dtype | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
            pin_memory: bool = False) -> Tensor:
     """start, start + step, ... below end: `arange(end)`, `arange(start, end)`, `arange(start, end, step)`.
@@ -65,6 +66,11 @@ def _stepped(name, start, end, step, out, dtype, device, requires_grad) -> Tenso
     if not (start.__class__ is int and end.__class__ is int and step.__class__ is int):
         start, end, step = (_real(scalar_of(name, v, n, k)) for k, (n, v) in
                             enumerate((("start", start), ("end", end), ("step", step)), 1))
+    elif dtype is None and out is None and name == "arange" and step and (end - start) * step >= 0 and (
+            min(start, end) > -LIMIT and max(start, end) < LIMIT):
+        array = allocate((-((start - end) // step),), INT64)
+        fills.run(fills.arange_ufunc("int64"), array, word(start), word(step))
+        return finish(wrap(array, INT64), device, requires_grad)
     whole = isinstance(start, int) and isinstance(end, int) and isinstance(step, int)
     default = INT64 if whole and name == "arange" else KIND[DEFAULT.dtype]
     return _recipe(name, dtype, out, device, requires_grad, lambda kind: _steps(name, start, end, step, whole, kind),
@@ -106,7 +112,8 @@ def _steps(name: str, start, end, step, whole: bool, kind: Kind) -> np.ndarray:
 # --- linspace and logspace --------------------------------------------------------------------------------------------
 
 @public(method=False)
-def linspace(start, end, steps: int, *, out: Tensor | None = None, dtype: dtypes.dtype | None = None,
+def linspace(start: Tensor | complex, end: Tensor | complex, steps: int, *, out: Tensor | None = None,
+             dtype: dtypes.dtype | None = None,
              layout: Any = None,
              device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """`steps` numbers from start to end, both included exactly, evenly spaced."""
@@ -114,7 +121,7 @@ def linspace(start, end, steps: int, *, out: Tensor | None = None, dtype: dtypes
 
 
 @public(method=False)
-def logspace(start, end, steps: int, base: float = 10.0, *, out: Tensor | None = None,
+def logspace(start: Tensor | complex, end: Tensor | complex, steps: int, base: float = 10.0, *, out: Tensor | None = None,
              dtype: dtypes.dtype | None = None,
              layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """`steps` powers of `base` whose exponents are evenly spaced from start to end."""

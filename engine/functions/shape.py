@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from operator import index as as_int
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -109,7 +110,7 @@ def raw_shape_is_wrong(shape, array) -> bool:
 
 
 @public(function=False)
-def view(input: Tensor, *shape, size=None, dtype=None) -> Tensor:
+def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
     """The same memory in another shape (`view(2, -1)`, `view((2, 3))`) or, given a dtype, its bytes read as that dtype.
 
     Errors: RuntimeError where the number of elements differs or strides would need a copy.
@@ -125,7 +126,7 @@ def view(input: Tensor, *shape, size=None, dtype=None) -> Tensor:
 
 
 @public()
-def reshape(input: Tensor, *sizes, shape=None) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements in row-major order in another shape: a view where strides allow one, else a copy."""
     x = check_tensor("reshape", input)
     if (len(sizes) == 1 and sizes[0].__class__ is not int) or not sizes:
@@ -170,7 +171,7 @@ def ravel(input: Tensor) -> Tensor:
 
 
 @public()
-def unflatten(input: Tensor, dim: int, sizes) -> Tensor:
+def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     """One dimension as several; one of `sizes` may be -1."""
     shape = input._array.shape
     d = wrap_dim(dim, len(shape))
@@ -209,7 +210,7 @@ def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
 
 
 @public()
-def permute(input: Tensor, *order, dims=None) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: int | Sequence[int] | None = None) -> Tensor:
     """Dimensions in the order given; a view."""
     array = input._array
     order = sizes_of(order, dims, "permute", "dims")
@@ -268,9 +269,17 @@ def _hermitian(x: Tensor) -> Tensor:
 
 
 Tensor.T = property(_all_reversed)
-Tensor.mT = property(lambda x: _matrices(x, "mT"), doc="Matrices (the last two dimensions) transposed; a view.")
+def _transposed(x: Tensor) -> Tensor:
+    return _matrices(x, "mT")
+
+
+def _adjoint(x: Tensor) -> Tensor:
+    return _conjugate(_matrices(x, "mH"))
+
+
+Tensor.mT = property(_transposed, doc="Matrices (the last two dimensions) transposed; a view.")
 Tensor.H = property(_hermitian)
-Tensor.mH = property(lambda x: _conjugate(_matrices(x, "mH")), doc="Matrices transposed and conjugated.")
+Tensor.mH = property(_adjoint, doc="Matrices transposed and conjugated.")
 
 
 @public()
@@ -283,7 +292,7 @@ def adjoint(input: Tensor) -> Tensor:
 
 
 @public(aliases=("moveaxis",))
-def movedim(input: Tensor, source, destination) -> Tensor:
+def movedim(input: Tensor, source: Tensor, destination: Any) -> Tensor:
     """Dimensions moved to other places, the others in their order; a view."""
     n = input._array.ndim
     several = [s if isinstance(s, (tuple, list)) else (s,) for s in (source, destination)]
@@ -313,7 +322,7 @@ def unsqueeze(input: Tensor, dim: int | None = None, *, axis: int | None = None)
 
 
 @public()
-def squeeze(input: Tensor, dim=None, *, axis=None) -> Tensor:
+def squeeze(input: Tensor, dim: int | None = None, *, axis: int | None = None) -> Tensor:
     """Dimensions of size 1 go away: all of them, or those of `dim` (one or several); a view."""
     dim = axis if dim is None else dim
     if dim is None:
@@ -351,7 +360,7 @@ def expanded_shape(x: Tensor, sizes: tuple) -> tuple[int, ...]:
 
 
 @public(function=False)
-def expand(input: Tensor, *sizes, size=None, implicit: bool = False) -> Tensor:
+def expand(input: Tensor, *sizes: Any, size: Any = None, implicit: bool = False) -> Tensor:
     """Dimensions of size 1 (and new leading ones) repeated without a copy; -1 keeps a size."""
     sizes = sizes_of(sizes, size, "expand")
     return EXPAND.apply(input, shape=expanded_shape(input, sizes))
@@ -364,13 +373,13 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
 
 
 @public()
-def broadcast_to(input: Tensor, *sizes, size=None) -> Tensor:
+def broadcast_to(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """The tensor broadcast to a shape; a view."""
     return expand(input, size=sizes_of(sizes, size, "broadcast_to"))
 
 
 @public(method=False)
-def broadcast_shapes(*shapes) -> Size:
+def broadcast_shapes(*shapes: Any) -> Size:
     """The shape that tensors of these shapes broadcast to."""
     shapes = [(s,) if hasattr(s, "__index__") else tuple(s) for s in shapes]
     found = [1] * max(map(len, shapes), default=0)
@@ -389,7 +398,7 @@ def broadcast_shapes(*shapes) -> Size:
 
 
 @public(method=False)
-def broadcast_tensors(*tensors) -> tuple[Tensor, ...]:
+def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     """Every tensor broadcast to their common shape; views."""
     if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
         tensors = tensors[0]
@@ -406,7 +415,7 @@ def broadcast_tensors(*tensors) -> tuple[Tensor, ...]:
 # --- copies -----------------------------------------------------------------------------------------------------------
 
 @public(function=False)
-def contiguous(input: Tensor, memory_format=None) -> Tensor:
+def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if its elements lie in row-major order, a row-major copy otherwise."""
     if memory_format is not None and memory_format.order is not None:
         return memory_format.apply(input)
@@ -414,7 +423,7 @@ def contiguous(input: Tensor, memory_format=None) -> Tensor:
 
 
 @public()
-def clone(input: Tensor, *, memory_format=None) -> Tensor:
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy in memory of its own, recorded. Dense layouts keep their strides unless `memory_format` says otherwise."""
     x = check_tensor("clone", input)
     if memory_format is None or memory_format.keeps:

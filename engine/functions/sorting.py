@@ -5,6 +5,8 @@ results are (values, indices). NaN is larger than every number, and equal to not
 """
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from kernels.book import BOOK
@@ -13,6 +15,8 @@ from kernels.cpu import gathers
 from .. import dtypes
 from ..dispatch import cast, common_device, constant, into
 from ..return_types import named
+from ..saved import undifferentiable
+from ..tape import modes
 from ..tensor import KIND, Tensor, wrap, wrap_dim
 from .indexing import INT64
 from .registry import public
@@ -20,17 +24,21 @@ from .registry import public
 Sorted, Top, Kth = named("sort", "values indices"), named("topk", "values indices"), named("kthvalue", "values indices")
 
 
+ARGSORT, TOP = BOOK["argsort"].apply.hot(), BOOK["top_positions"].apply.hot()
+READ = {name: BOOK[name].apply.hot() for name in ("sorted_values", "stable_values", "topk_values")}
+
+
 def _sortable(x: Tensor, name: str) -> None:
-    if x._kind.dtype.is_complex:
+    if x._kind.dtype.category == 3:
         raise RuntimeError(f" {name} does not support complex dtypes on CPU")
 
 
 def _read(x: Tensor, indices: Tensor, dim: int, operation: str) -> Tensor:
     """Values at indices along a dimension, differentiable; a number is a vector of one."""
     if x._array.ndim and indices._array.ndim:
-        return BOOK[operation](x, indices, dim=dim)
+        return READ[operation](x, indices, dim)
     flat = BOOK["view"](x, shape=(1,)) if not x._array.ndim else x
-    found = BOOK[operation](flat, indices if indices._array.ndim else BOOK["view"](indices, shape=(1,)), dim=0)
+    found = READ[operation](flat, indices if indices._array.ndim else BOOK["view"](indices, shape=(1,)), 0)
     return BOOK["view"](found, shape=indices._array.shape)
 
 
@@ -44,14 +52,15 @@ def _pair(result, out):
 # --- sort -------------------------------------------------------------------------------------------------------------
 
 @public()
-def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool | None = None, out=None) -> Sorted:
+def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool | None = None,
+         out: Tensor | None = None) -> Sorted:
     """(values, indices) sorted along a dimension, always stable; NaN counts as larger than every number.
 
     Values have the input's dtype, indices are int64. Errors: RuntimeError for complex numbers.
     """
     _sortable(input, "Sort")
     dim = wrap_dim(dim, input._array.ndim)
-    indices = BOOK["argsort"](input, dim=dim, descending=bool(descending))
+    indices = ARGSORT(input, dim, bool(descending))
     return _pair(Sorted(_read(input, indices, dim, "sorted_values" if stable is None else "stable_values"), indices), out)
 
 
@@ -59,7 +68,7 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Tensor:
     """The indices (int64) that sort along a dimension, always stable."""
     _sortable(input, "Sort")
-    return BOOK["argsort"](input, dim=wrap_dim(dim, input._array.ndim), descending=bool(descending))
+    return ARGSORT(input, wrap_dim(dim, input._array.ndim), bool(descending))
 
 
 @public()
@@ -70,7 +79,7 @@ def msort(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 @public()
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True, *, out=None) -> Top:
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True, *, out: Tensor | None = None) -> Top:
     """(values, indices) of the k largest (or smallest) elements along a dimension, in order; of equals the first come first."""
     _sortable(input, "topk")
     if input._kind.dtype is dtypes.bool_:
@@ -80,12 +89,12 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     size = input._array.shape[dim] if input._array.ndim else 1
     if not 0 <= k <= size:
         raise RuntimeError(f"selected index k out of range (k is {k}, dimension {dim} has {size} elements)")
-    indices = BOOK["top_positions"](input, k=k, dim=dim, largest=bool(largest))
+    indices = TOP(input, k, dim, bool(largest))
     return _pair(Top(_read(input, indices, dim, "topk_values"), indices), out)
 
 
 @public()
-def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out=None) -> Kth:
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out: Tensor | None = None) -> Kth:
     """(values, indices) of the k-th smallest element along a dimension, counted from 1."""
     if input._kind.dtype is dtypes.bool_ or input._kind.dtype.is_complex:
         raise NotImplementedError(f'"kthvalue_cpu" not implemented for \'{input._kind.dtype.scalar}\'')
@@ -145,22 +154,27 @@ def _unique(input: Tensor, consecutive: bool, inverse: bool, counts: bool, dim: 
         if n:
             gathers.put(total, run, np.ones((), np.int64), 0, 1, "sum")
         results.append(wrap(total, INT64))
+    if modes.enabled and input.requires_grad:       # as in PyTorch: in the graph, without a derivative
+        name = "unique_consecutive" if consecutive else "_unique2" if dim is None else "unique_dim"
+        node = "UniqueConsecutive" if consecutive else "Unique2" if dim is None else "UniqueDim"
+        undifferentiable(tuple(results), node + "Backward0", input, f"the derivative for '{name}' is not implemented.",
+                         NotImplementedError)
     return results[0] if len(results) == 1 else tuple(results)
 
 
 @public()
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
-           dim: int | None = None):
+           dim: int | None = None) -> Any:
     """The different elements in order, or the different slices of a dimension; NaN differs from NaN.
 
     With `return_inverse` also where each element went (int64), with `return_counts` also how many there are of each. The
-    result is in order whether `sorted` or not. It carries no gradient.
+    result is in order whether `sorted` or not. It has no derivative: NotImplementedError in backward.
     """
     return _unique(input, False, return_inverse, return_counts, dim)
 
 
 @public()
-def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None):
+def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
     """As unique, but only neighbours are compared and the order stays."""
     return _unique(input, True, return_inverse, return_counts, dim)
 
@@ -213,7 +227,7 @@ def _search(name: str, sequence: Tensor, values, right: bool, out_int32: bool, s
 
 
 @public(method=False)
-def searchsorted(sorted_sequence: Tensor, input, *, out_int32: bool = False, right: bool = False, side: str | None = None,
+def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
                  sorter: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """Positions at which values would enter sorted rows (..., n): one row for all, or leading dimensions that match the
     values'.
@@ -249,7 +263,7 @@ def searchsorted(sorted_sequence: Tensor, input, *, out_int32: bool = False, rig
 
 
 @public(method=False)
-def bucketize(input, boundaries: Tensor, *, out_int32: bool = False, right: bool = False, out: Tensor | None = None) -> Tensor:
+def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False, out: Tensor | None = None) -> Tensor:
     """The number of the bucket that each value falls in, between sorted boundaries (a vector)."""
     if boundaries._array.ndim != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries._array.ndim})")
@@ -266,7 +280,8 @@ Tensor.bucketize = _bucketize_method
 
 
 @public(method=False)
-def isin(elements, test_elements, *, assume_unique: bool = False, invert: bool = False, out: Tensor | None = None) -> Tensor:
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False,
+         out: Tensor | None = None) -> Tensor:
     """Whether each element is among the test elements (bool, shape of the elements), or is not; NaN is among nothing."""
     if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
         raise TypeError("isin() received an invalid combination of arguments - at least one of elements and test_elements is "

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index as as_int
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
 
 @public()
-def narrow(input: Tensor, dim: int, start, length: int) -> Tensor:
+def narrow(input: Tensor, dim: int, start: Tensor | complex, length: int) -> Tensor:
     """`length` elements of a dimension from `start` on; a view."""
     shape = input._array.shape
     if not shape:
@@ -90,7 +91,7 @@ def _in_steps(x: Tensor, size: int, dim: int) -> tuple[Tensor, ...]:
 
 
 @public()
-def split(tensor: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor, ...]:
+def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Consecutive parts of a dimension as views: of one size (the last may be smaller), or of the sizes given."""
     if not hasattr(split_size_or_sections, "__index__"):
         return split_with_sizes(tensor, split_size_or_sections, dim)
@@ -104,7 +105,7 @@ def split(tensor: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor,
 
 
 @public()
-def split_with_sizes(input: Tensor, split_sizes, dim: int = 0) -> tuple[Tensor, ...]:
+def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Consecutive parts of a dimension of the sizes given, as views."""
     d = _dim_of("split_with_sizes", input, dim)
     if not isinstance(split_sizes, (Sequence, Tensor)):
@@ -136,7 +137,8 @@ def chunk(input: Tensor, chunks: int, dim: int = 0, *, axis: int | None = None) 
 
 
 @public()
-def tensor_split(input: Tensor, indices_or_sections=None, dim: int = 0, *, sections=None, indices=None) -> tuple[Tensor, ...]:
+def tensor_split(input: Tensor, indices_or_sections: Any = None, dim: int = 0, *, sections: Any = None,
+                 indices: Any = None) -> tuple[Tensor, ...]:
     """Parts of a dimension as views: a number of nearly equal ones, or between the indices given."""
     where = next((a for a in (indices_or_sections, sections, indices) if a is not None), None)
     if not input._array.ndim:
@@ -165,7 +167,8 @@ def tensor_split(input: Tensor, indices_or_sections=None, dim: int = 0, *, secti
 
 
 def _numbered_split(name: str, least: int, dim_of):
-    def function(input: Tensor, indices_or_sections=None, *, sections=None, indices=None) -> tuple[Tensor, ...]:
+    def function(input: Tensor, indices_or_sections: Any = None, *, sections: Any = None,
+                 indices: Any = None) -> tuple[Tensor, ...]:
         where = next((a for a in (indices_or_sections, sections, indices) if a is not None), None)
         n = input._array.ndim
         if n < least:
@@ -284,7 +287,7 @@ def _window(x: Tensor, first: int, last: int) -> tuple[Tensor, int] | None:
 
 
 @public()
-def as_strided(input: Tensor, size, stride, storage_offset: int | None = None) -> Tensor:
+def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
     """Any sizes and strides (in elements) over the memory of a tensor, which must contain them all; a view."""
     x = input
     size, stride = (shapes.sizes_of((), s, "as_strided") for s in (size, stride))

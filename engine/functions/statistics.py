@@ -4,6 +4,8 @@ Sorting itself is in `engine.functions.sorting`; the counting kernels in `kernel
 """
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from kernels.book import BOOK
@@ -73,13 +75,13 @@ def _middle(x: Tensor, dim: int, skips_nan: bool) -> Tensor:
 
 
 @public()
-def median(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out=None):
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Tensor | None = None) -> Any:
     """The lower median of all elements, or (values, indices) along `dim`. NaN wins."""
     return _median("median", input, dim, keepdim, out)
 
 
 @public()
-def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out=None):
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False, *, out: Tensor | None = None) -> Any:
     """The lower median of the elements that are not NaN, or (values, indices) along `dim`."""
     return _median("nanmedian", input, dim, keepdim, out)
 
@@ -170,7 +172,7 @@ def nanquantile(input: Tensor, q: float | Tensor, dim: int | None = None, keepdi
 # --- mode -------------------------------------------------------------------------------------------------------------
 
 @public()
-def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out=None):
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out: Tensor | None = None) -> Any:
     """(values, indices) of the most frequent element along `dim`: the smallest of several, at its last place."""
     input = tensor_of("mode", input)
     if input._kind.dtype.is_complex:

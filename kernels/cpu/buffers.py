@@ -44,15 +44,11 @@ def _give_back(lease: _Lease) -> None:
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised C-contiguous array, pooled when it is large."""
+    global _held
     size = math.prod(shape) * dtype.itemsize
     if size < LARGE:
         return np.empty(shape, dtype)
-    return _pooled(size).view(dtype).reshape(shape)
-
-
-def _pooled(size: int) -> np.ndarray:
-    """A byte array of exactly `size` bytes over a buffer rounded up to a power-of-two fraction, so that sizes recur."""
-    global _held
+    # rounded up to a power-of-two fraction, so that sizes recur
     step = 1 << max(12, size.bit_length() - 3)
     rounded = -(-size // step) * step
     found = _free.get(rounded)
@@ -66,11 +62,11 @@ def _pooled(size: int) -> np.ndarray:
         memory = memoryview(raw[start:start + rounded])
     else:
         _held -= rounded
-    owner = np.frombuffer(memory, np.uint8)
+    owner = np.frombuffer(memory, np.uint8)     # its base is no array, so that views of the result keep it alive, not `raw`
     lease = _Lease(owner, _give_back)
     lease.memory = memory
     _leases.add(lease)
-    return owner[:size]
+    return np.ndarray(shape, dtype, owner)
 
 
 def clear() -> None:

@@ -17,7 +17,7 @@ from numba import cfunc, njit, types
 from numba.core.errors import NumbaError, NumbaWarning
 
 from .. import lowering
-from . import intrinsics
+from . import intrinsics, tiles
 
 SIGNATURES = {
     "loop": types.void(types.CPointer(intrinsics.BYTES), types.CPointer(types.intp), types.CPointer(types.intp),
@@ -75,7 +75,7 @@ def _namespace(program) -> dict:
              "atomic_add": intrinsics.atomic_add, "atomic_swap_if": intrinsics.atomic_swap_if,
              "breathe": intrinsics.breathe, "inline": njit(error_model="numpy", forceinline=True),
              "inf": float("inf"), "nan": float("nan"),
-             "clear_status": intrinsics.clear_status}
+             "clear_status": intrinsics.clear_status, **tiles.NAMES}
     for name, (result, arguments) in program.externals.items():
         space[name] = types.ExternalFunction(name, getattr(types, result)(*[getattr(types, a) for a in arguments]))
     for name in intrinsics.MEMORY:

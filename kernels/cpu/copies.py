@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..table import cast_ufunc, rows_of
-from . import buffers, pool
+from ..table import cast_ufunc
+from . import buffers, pool, sheets
 
 
 def copy(x: np.ndarray, order: str = "C") -> np.ndarray:
@@ -34,11 +34,15 @@ def _ufunc(dtype: np.dtype) -> np.ufunc:
     return found
 
 
+def small(dtype: np.dtype) -> np.ufunc:
+    """The kernel itself, for copies of few elements: `small(dtype)(x, out)`."""
+    return _ufuncs.get(dtype) or _ufunc(dtype)
+
+
 def into(out: np.ndarray, x: np.ndarray) -> None:
     """Copy `x`, of the same dtype, into `out` of the same shape."""
     ufunc = _ufuncs.get(x.dtype) or _ufunc(x.dtype)
-    if x.size >= pool.GRAIN:
-        pool.ensure()
-        if x.ndim > 1 and not (x.flags.c_contiguous and out.flags.c_contiguous):
-            ufunc = rows_of(ufunc) or ufunc
-    ufunc(x, out)
+    if x.size < pool.GRAIN:
+        ufunc(x, out)
+    else:
+        sheets.copy(ufunc, x, out)

@@ -434,9 +434,6 @@ def _one(op: Fold, x: np.ndarray, d: int, extra: tuple, part: str = ""):
                 form, core = "along", x.reshape(lead, r)
         elif tail >= 16 or (r < LANES and lead * tail < 16 * LANES):
             form, core = "across", x.reshape(lead, r, tail)
-            if lead == 1 and op.sums and not extra:     # threads get wide tiles: their rows are read in longer runs
-                tiles = next((t for t in range(-(-tail // TILE), min(tail // 128, 16) + 1) if tail % t == 0), 1)
-                core = core.reshape(r, tiles, tail // tiles).swapaxes(0, 1)
         else:
             form, core = "along" if r >= LANES else "small", x.reshape(lead, r, tail).swapaxes(1, 2)
     else:

@@ -12,13 +12,16 @@ import itertools
 import math
 
 import numpy as np
+from numpy import ndarray
 
 from ..table import cast_ufunc
 from . import buffers, copies, pool
 from .maps import FLOATING, loaded, stored
 from .native import Program, make_ufunc
+from .scans import moved
 
 MOVED = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "complex128"}      # what an element of each size moves as
+INT64 = np.dtype(np.int64)
 COMBINE = {                                     # how an element `old` takes a `new` one; NaN wins in amax and amin
     "set": "new", "sum": "old + new", "prod": "old * new",
     "amax": "new if new > old or new != new else old", "amin": "new if new < old or new != new else old",
@@ -28,44 +31,59 @@ _ROW = """
 @inline
 def at_row(args, steps, k, outer):
     return pointer(address(args[k]) + outer * steps[k])
+
+@inline
+def wrapped(index, size):
+    return index + size if index < 0 else index
 """
 
 # x (d) is the row at index 0; the row at position k lies k * stride bytes further. Threads split the positions b.
 _PICK = """
 def kernel(args, dimensions, steps, data):
     n, d, b = dimensions[0], dimensions[1], dimensions[2]
-    xd, ib, ob, od = steps[4], steps[5], steps[6], steps[7]
+    xd, ib, ob, od = steps[5], steps[6], steps[7], steps[8]
     for outer in range(n):
-        x, i, o = at_row(args, steps, 0, outer), at_row(args, steps, 1, outer), at_row(args, steps, 3, outer)
-        stride = load_int64(args[2], outer * steps[2])
+        x, i, o = at_row(args, steps, 0, outer), at_row(args, steps, 1, outer), at_row(args, steps, 4, outer)
+        stride, size = load_int64(args[2], outer * steps[2]), load_int64(args[3], outer * steps[3])
         if xd == SIZE and od == SIZE and d > 1:
             for j in range(b):
-                at = load_int64(i, j * ib) * stride
+                at = wrapped(load_int64(i, j * ib), size) * stride
                 for k in range(d):
                     store_T(o, j * ob + k * SIZE, load_T(x, at + k * SIZE))
         else:
             for k in range(d):
                 for j in range(b):
-                    store_T(o, j * ob + k * od, load_T(x, load_int64(i, j * ib) * stride + k * xd))
+                    store_T(o, j * ob + k * od, load_T(x, wrapped(load_int64(i, j * ib), size) * stride + k * xd))
+"""
+
+# The same for small vectors, as a plain ufunc: x is a number, the element at index 0.
+_FETCH = """
+def kernel(args, dimensions, steps, data):
+    stride, size = load_int64(args[2], 0), load_int64(args[3], 0)
+    for k in range(dimensions[0]):
+        i = load_int64(args[1], k * steps[1])
+        if i < 0:
+            i += size
+        store_T(args[4], k * steps[4], load_T(args[0], i * stride))
 """
 
 # The reverse: out (b) is the row at index 0 and is updated at positions (m). Threads split the columns b.
 _PUT = """
 def kernel(args, dimensions, steps, data):
     n, m, b = dimensions[0], dimensions[1], dimensions[2]
-    im, vm, vb, ob = steps[4], steps[5], steps[6], steps[7]
+    im, vm, vb, ob = steps[5], steps[6], steps[7], steps[8]
     for outer in range(n):
-        i, v, o = at_row(args, steps, 0, outer), at_row(args, steps, 1, outer), at_row(args, steps, 3, outer)
-        stride = load_int64(args[2], outer * steps[2])
+        i, v, o = at_row(args, steps, 0, outer), at_row(args, steps, 1, outer), at_row(args, steps, 4, outer)
+        stride, size = load_int64(args[2], outer * steps[2]), load_int64(args[3], outer * steps[3])
         if vb == SIZE and ob == SIZE:
             for j in range(m):
-                at = load_int64(i, j * im) * stride
+                at = wrapped(load_int64(i, j * im), size) * stride
                 for k in range(b):
                     new = LOAD(v, j * vm + k * SIZE)
                     UPDATE(o, at + k * SIZE)
         else:
             for j in range(m):
-                at = load_int64(i, j * im) * stride
+                at = wrapped(load_int64(i, j * im), size) * stride
                 for k in range(b):
                     new = LOAD(v, j * vm + k * vb)
                     UPDATE(o, at + k * ob)
@@ -98,32 +116,35 @@ def kernel(args, dimensions, steps, data):
 """
 
 
-def _moving(name: str, template: str, size: int, signature: str) -> Program:
-    moved = MOVED[size]
-    source = template.replace("SIZE", str(size)).replace("load_T", f"load_{moved}").replace("store_T", f"store_{moved}")
-    return Program(f"{name}_{size}", _ROW + source, inputs=(moved, "int64", "int64"), outputs=(moved,), signature=signature)
+def _moving(name: str, template: str, dtype: np.dtype, words: int, signature: str) -> np.ufunc:
+    """A kernel that moves elements, for one dtype; its code is that of the element's size, made once for all of them."""
+    moved = MOVED[dtype.itemsize]
+    source = template.replace("SIZE", str(dtype.itemsize)).replace("load_T", f"load_{moved}").replace("store_T", f"store_{moved}")
+    return make_ufunc(Program(f"{name}_{dtype.itemsize}", _ROW + source, inputs=(dtype.name, *["int64"] * words),
+                              outputs=(dtype.name,), signature=signature))
 
 
-def _updating(name: str, template: str, dtype: str, how: str, signature: str) -> Program:
+def _updating(name: str, template: str, dtype: np.dtype, how: str, words: int, signature: str) -> np.ufunc:
     """`how` of COMBINE; old values are read with `peek`, because the same kernel writes them."""
-    size = np.dtype(dtype).itemsize
+    size, called = dtype.itemsize, dtype.name
+    moved = MOVED[size] if how == "set" else called
     lines = []
     for line in template.replace("SIZE", str(size)).splitlines():
         indent = line[:len(line) - len(line.lstrip())]
         text = line.strip()
         if text.startswith("new = LOAD("):
             pointer, offset = text[11:-1].split(", ", 1)
-            line = f"{indent}new = {_value(dtype, pointer, offset, 'load')}"
+            line = f"{indent}new = {_value(moved, pointer, offset, 'load')}"
         elif text.startswith("UPDATE("):
             pointer, offset = text[7:-1].split(", ", 1)
             if how != "set":
-                lines.append(f"{indent}old = {_value(dtype, pointer, offset, 'peek')}")
-            line = indent + stored(dtype, pointer, offset, COMBINE[how])
+                lines.append(f"{indent}old = {_value(moved, pointer, offset, 'peek')}")
+            line = indent + stored(moved, pointer, offset, COMBINE[how])
         lines.append(line)
-    if dtype in FLOATING and how != "set":
+    if moved in FLOATING and how != "set":
         lines.append("    clear_status()")
-    return Program(f"{name}_{how}_{dtype}", _ROW + "\n".join(lines) + "\n", inputs=("int64", dtype, "int64"),
-                   outputs=(dtype,), signature=signature)
+    return make_ufunc(Program(f"{name}_{how}_{moved}", _ROW + "\n".join(lines) + "\n", outputs=(called,),
+                              inputs=("int64", called, *["int64"] * words), signature=signature))
 
 
 def _value(dtype: str, pointer: str, offset: str, how: str) -> str:
@@ -131,28 +152,39 @@ def _value(dtype: str, pointer: str, offset: str, how: str) -> str:
     return f"as_int64({text})" if dtype == "bool" else text
 
 
-@functools.cache
-def pick_ufunc(size: int) -> np.ufunc:
-    """out[j, k] = x[positions[j], k] for elements of `size` bytes."""
-    return make_ufunc(_moving("pick", _PICK, size, "(d),(b),()->(b,d)"))
+_fetch: dict[np.dtype, np.ufunc] = {}
+
+
+def fetch_ufunc(dtype: np.dtype) -> np.ufunc:
+    """out[j] = x[index[j] * stride bytes further]; an index below 0 counts from `size`."""
+    found = _fetch.get(dtype)
+    if found is None:
+        found = _fetch[dtype] = _moving("fetch", _FETCH, dtype, 3, "")
+    return found
 
 
 @functools.cache
-def gather_ufunc(size: int) -> np.ufunc:
-    """out[j, c] = x[index[j, c], c] for elements of `size` bytes."""
-    return make_ufunc(_moving("gather", _GATHER, size, "(k),(b,k),()->(b,k)"))
+def pick_ufunc(dtype: np.dtype) -> np.ufunc:
+    """out[j, k] = x[positions[j], k]."""
+    return _moving("pick", _PICK, dtype, 3, "(d),(b),(),()->(b,d)")
 
 
 @functools.cache
-def put_ufunc(dtype: str | np.dtype, how: str) -> np.ufunc:
+def gather_ufunc(dtype: np.dtype) -> np.ufunc:
+    """out[j, c] = x[index[j, c], c]."""
+    return _moving("gather", _GATHER, dtype, 2, "(k),(b,k),()->(b,k)")
+
+
+@functools.cache
+def put_ufunc(dtype: np.dtype, how: str) -> np.ufunc:
     """out[positions[j], k] takes values[j, k], in the order of j."""
-    return make_ufunc(_updating("put", _PUT, np.dtype(dtype).name, how, "(m),(m,b),()->(b)"))
+    return _updating("put", _PUT, dtype, how, 2, "(m),(m,b),(),()->(b)")
 
 
 @functools.cache
-def scatter_ufunc(dtype: str | np.dtype, how: str) -> np.ufunc:
+def scatter_ufunc(dtype: np.dtype, how: str) -> np.ufunc:
     """out[index[j, c], c] takes values[j, c], in the order of j."""
-    return make_ufunc(_updating("scatter", _SCATTER, np.dtype(dtype).name, how, "(m,b),(m,b),()->(b)"))
+    return _updating("scatter", _SCATTER, dtype, how, 1, "(m,b),(m,b),()->(b)")
 
 
 # --- indices ----------------------------------------------------------------------------------------------------------
@@ -246,6 +278,10 @@ def small_ufunc(name: str) -> np.ufunc:
     return make_ufunc(Program(f"index_{name}", _ROW + source, inputs=given, outputs=("int64",) * outputs, signature=signature))
 
 
+FEW = 16            # indices or masks up to which Python's own loop is faster than a kernel
+SMALL = 1 << 11     # elements up to which one plain ufunc is faster than a gufunc and its threads
+
+
 def extremes(index: np.ndarray) -> tuple[int, int]:
     """Smallest and largest element of an int64 array that is not empty."""
     low, high = small_ufunc("extremes")(index if index.ndim == 1 else as_contiguous(index).reshape(-1))
@@ -256,7 +292,7 @@ def advance(before, index: np.ndarray, size: int, stride: int) -> np.ndarray:
     """before + wrapped index * stride, broadcast."""
     if index.size >= pool.GRAIN:
         pool.ensure()
-    return small_ufunc("advance")(before, index, size, stride, out=...)
+    return small_ufunc("advance")(before, index, word(size), word(stride), out=...)
 
 
 ZERO = np.zeros((), np.int64)
@@ -267,9 +303,17 @@ def unravel(positions: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
     return small_ufunc("unravel")(positions, np.array(sizes, np.int64))
 
 
+@functools.lru_cache(maxsize=4096)
+def word(value: int) -> np.ndarray:
+    """A number as an int64 array, as a kernel takes it."""
+    return np.array(value, INT64)
+
+
 def positions_of(mask: np.ndarray) -> np.ndarray:
     """Row-major positions at which a bool array is set."""
-    flat = as_contiguous(mask).reshape(-1)
+    flat = mask if mask.ndim == 1 else as_contiguous(mask).reshape(-1)
+    if flat.size <= FEW:
+        return np.array([k for k, v in enumerate(flat.tolist()) if v], INT64)
     out = buffers.empty((int(small_ufunc("count")(flat)),), np.dtype(np.int64))
     if out.size:
         small_ufunc("where_set")(flat, out)
@@ -293,6 +337,13 @@ def triangle(rows: int, cols: int, offset: int, upper: bool) -> np.ndarray:
 
 # --- arranging arrays for the kernels ---------------------------------------------------------------------------------
 
+def spread(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The array broadcast to a shape, as np.broadcast_to does it; a tenth of its time where one number is repeated."""
+    if x.ndim:
+        return np.broadcast_to(x, shape)
+    return ndarray(shape, x.dtype, x, 0, (0,) * len(shape)) if x.flags.c_contiguous else np.broadcast_to(x, shape)
+
+
 def as_contiguous(x: np.ndarray) -> np.ndarray:
     """The array itself where it lies in row-major order, else a copy."""
     return x if x.flags.c_contiguous else copies.copy(x)
@@ -300,23 +351,13 @@ def as_contiguous(x: np.ndarray) -> np.ndarray:
 
 def as_int64(index: np.ndarray) -> np.ndarray:
     """An index array as int64."""
-    return index if index.dtype == np.int64 else cast_ufunc(index.dtype.name, "int64")(index, out=...)
+    dtype = index.dtype
+    return index if dtype is INT64 or dtype == INT64 else cast_ufunc(dtype.name, "int64")(index, out=...)
 
 
 def aligned(x: np.ndarray) -> np.ndarray:
     """The array, copied where NumPy would hand the kernel a buffer instead of its memory."""
     return x if x.flags.aligned else x.copy()
-
-
-def _moved(a: np.ndarray, dim: int, to: int) -> np.ndarray:
-    """One dimension moved to another place, as np.moveaxis does, in a tenth of its time."""
-    axes = [d for d in range(a.ndim) if d != dim]
-    axes.insert(to, dim)
-    return a.transpose(axes)
-
-
-def _bits(x: np.ndarray) -> np.ndarray:
-    return x.view(MOVED[x.itemsize])
 
 
 def mergeable(x: np.ndarray, first: int, last: int) -> bool:
@@ -339,25 +380,49 @@ def _rows(x: np.ndarray, first: int, last: int) -> tuple[np.ndarray, tuple[int, 
 
 
 def pick(x: np.ndarray, positions: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Rows of `x` at row-major positions over dimensions first..last-1, which are replaced by the positions' shape."""
-    lead, tail = x.shape[:first], x.shape[last:]
-    out = buffers.empty((*lead, *positions.shape, *tail), x.dtype)
-    if not out.size:
+    """Rows of `x` at row-major positions over dimensions first..last-1, which are replaced by the positions' shape.
+
+    Positions below 0 count from the end.
+    """
+    shape, dtype = x.shape, x.dtype
+    ndim = len(shape)
+    if not first and last == ndim > 1 and x.flags.c_contiguous:
+        x, last, ndim = x.reshape(-1), 1, 1
+        shape = x.shape
+    if last == 1 == ndim and positions.size <= SMALL and shape[0] and x.flags.aligned:
+        if positions.ndim != 1:
+            return np.asarray(fetch(x, positions.reshape(-1), shape[0], x.strides[0]).reshape(positions.shape))
+        return (_fetch.get(dtype) or fetch_ufunc(dtype))(x[0, ...], positions, word(x.strides[0]), word(shape[0]), out=...)
+    form = (*shape[:first], *positions.shape, *shape[last:])
+    size = math.prod(form)
+    out = np.empty(form, dtype) if size <= SMALL else buffers.empty(form, dtype)
+    if not size:
         return out
     x = aligned(x)
+    if ndim == 2 and last - first == 1 == positions.ndim and size < pool.GRAIN:
+        base, target = (x[:, :1], out[..., None]) if first else (x[0], out)
+        return pick_ufunc(dtype)(base, positions, word(x.strides[first]), word(shape[first]), target).reshape(form)
     positions, x, stride = _addressed(x, positions, first, last)
-    row, apart = _rows(_bits(x), first, last)
-    target = _target(_bits(out), len(lead), positions.size, apart, row.shape[-1])
-    if out.size >= pool.GRAIN:
+    row, apart = _rows(x, first, last)
+    target = _target(out, first, positions.size, apart, row.shape[-1])
+    if size >= pool.GRAIN:
         pool.ensure()
-    pick_ufunc(x.itemsize)(row, positions.reshape(-1), stride, target)
+    pick_ufunc(dtype)(row, positions.reshape(-1), word(stride), word(math.prod(shape[first:last])), target)
     return out
+
+
+def fetch(x: np.ndarray, index: np.ndarray, size: int, stride: int) -> np.ndarray:
+    """Elements of `x`, a vector or a view whose first element counts, `index * stride` bytes further; index is a vector.
+
+    Only for vectors: NumPy would copy a broadcast operand into a buffer of its own.
+    """
+    return fetch_ufunc(x.dtype)(x[(0,) * x.ndim + (...,)], index, word(stride), word(size), out=...)
 
 
 def _target(out: np.ndarray, lead: int, count: int, apart: tuple[int, ...], width: int) -> np.ndarray:
     """A fresh result as (lead..., tail..., positions, d)."""
     target = out.reshape(*out.shape[:lead], count, *apart, width)
-    return _moved(target, lead, target.ndim - 2) if apart else target
+    return moved(target, lead, target.ndim - 2) if apart else target
 
 
 def _addressed(x: np.ndarray, positions: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -367,6 +432,7 @@ def _addressed(x: np.ndarray, positions: np.ndarray, first: int, last: int) -> t
         return positions, x, 0
     if mergeable(x, first, last):
         return positions, x, _stride(x, first, last)
+    positions = advance(ZERO, positions, math.prod(x.shape[first:last]), 1)
     places = unravel(positions.reshape(-1), x.shape[first:last])
     total = ZERO
     for k, d in enumerate(range(first, last)):
@@ -381,33 +447,45 @@ def _stride(x: np.ndarray, first: int, last: int) -> int:
     return 0
 
 
+def _apart(a: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The array, copied where it may share memory with `x`, which is about to be written."""
+    if (a.base is None and x.base is None and a is not x) or not np.may_share_memory(a, x):
+        return a
+    return copies.copy(a)
+
+
 def put(x: np.ndarray, positions: np.ndarray, values: np.ndarray, first: int, last: int, how: str = "set") -> None:
-    """Update rows of `x` in place. `values` broadcasts to (lead..., positions..., tail...)."""
-    lead, tail = x.shape[:first], x.shape[last:]
-    shape = (*lead, *positions.shape, *tail)
-    if not math.prod(shape):
-        return
-    if np.may_share_memory(values, x):
-        values = copies.copy(values)
-    if np.may_share_memory(positions, x):
-        positions = copies.copy(positions)
-    memory, values = aligned(x), aligned(values)
-    if how == "set":
-        dtype, seen, values = MOVED[x.itemsize], _bits(memory), _bits(values)
+    """Update rows of `x` in place. `values` broadcasts to (lead..., positions..., tail...); positions as in `pick`."""
+    count, ndim = positions.size, x.ndim
+    if not first and last == ndim and x.flags.c_contiguous:
+        x, ndim = x if ndim == 1 else x.reshape(-1), 1
+        lead = tail = ()
+        shape = positions.shape
     else:
-        dtype, seen = x.dtype, memory
+        lead, tail = x.shape[:first], x.shape[last:]
+        shape = (*lead, *positions.shape, *tail)
+    size = math.prod(shape) if lead or tail else count
+    if not size:
+        return
+    values, positions = _apart(values, x), _apart(positions, x)
+    memory, values = aligned(x), aligned(values)
     if values.shape != shape:
-        values = np.broadcast_to(values, shape)
-    addresses, _, stride = _addressed(memory, positions, first, last)
-    row, apart = _rows(seen, first, last)
-    count = positions.size
-    values = values.reshape(*lead, count, *tail) if positions.ndim != 1 else values
-    values = values.reshape(*lead, count, *apart, row.shape[-1]) if tail else values[..., None]
-    if apart:
-        values = _moved(values, len(lead), values.ndim - 2)
-    if values.size >= pool.GRAIN:
+        values = spread(values, shape)
+    if size >= pool.GRAIN:
         pool.ensure()
-    put_ufunc(dtype, how)(addresses.reshape(-1), values, stride, row)
+    if ndim == 1:
+        addresses = positions if positions.ndim == 1 else as_contiguous(positions).reshape(-1)
+        values = values if values.ndim == 1 else values.reshape(-1)
+        put_ufunc(x.dtype, how)(addresses, values[:, None], word(memory.strides[0]), word(memory.shape[0]), memory[:1])
+    else:
+        rows = word(math.prod(x.shape[first:last]))
+        addresses, _, stride = _addressed(memory, positions, first, last)
+        row, apart = _rows(memory, first, last)
+        values = values.reshape(*lead, count, *tail) if positions.ndim != 1 else values
+        values = values.reshape(*lead, count, *apart, row.shape[-1]) if tail else values[..., None]
+        if apart:
+            values = moved(values, len(lead), values.ndim - 2)
+        put_ufunc(x.dtype, how)(addresses.reshape(-1), values, word(stride), rows, row)
     if memory is not x:
         x[...] = memory
 
@@ -418,21 +496,30 @@ def _lanes(a: np.ndarray, dim: int) -> np.ndarray:
         return a.reshape(1, 1)
     if dim == a.ndim - 1:
         return a[..., None]
-    return a if dim == a.ndim - 2 else _moved(a, dim, a.ndim - 2)
+    return a if dim == a.ndim - 2 else moved(a, dim, a.ndim - 2)
 
 
 def gather(x: np.ndarray, dim: int, index: np.ndarray) -> np.ndarray:
     """out[.., j, ..] = x[.., index[.., j, ..], ..] along `dim`; `index` is no larger than `x` in the other dimensions."""
-    out = buffers.empty(index.shape, x.dtype)
-    if not out.size:
+    size, shape = index.size, index.shape
+    if 0 < size <= SMALL and len(shape) == 1 and x.flags.aligned:
+        return (_fetch.get(x.dtype) or fetch_ufunc(x.dtype))(x[0, ...], index, word(x.strides[0]), ZERO, out=...)
+    out = np.empty(shape, x.dtype) if size <= SMALL else buffers.empty(shape, x.dtype)
+    if not size:
         return out
     x = aligned(x)
-    if index.ndim:
-        x = x[tuple(slice(None) if d == dim else slice(0, n) for d, n in enumerate(index.shape))]
-    lanes = _lanes(_bits(x), dim)
-    if out.size >= pool.GRAIN:
+    ndim = len(shape)
+    if ndim == 2 and size < pool.GRAIN and (shape[1 - dim] == x.shape[1 - dim]):
+        if dim:
+            gather_ufunc(x.dtype)(x[:, :1], index[..., None], word(x.strides[1]), out[..., None])
+            return out
+        return gather_ufunc(x.dtype)(x[0], index, word(x.strides[0]), out)
+    if shape != x.shape:
+        x = x[tuple([slice(None) if d == dim else slice(0, n) for d, n in enumerate(shape)])]
+    lanes = _lanes(x, dim)
+    if size >= pool.GRAIN:
         pool.ensure()
-    gather_ufunc(x.itemsize)(lanes[..., 0, :], _lanes(index, dim), lanes.strides[-2], _lanes(_bits(out), dim))
+    gather_ufunc(x.dtype)(lanes[..., 0, :], _lanes(index, dim), word(lanes.strides[-2]), _lanes(out, dim))
     return out
 
 
@@ -440,21 +527,22 @@ def scatter(out: np.ndarray, dim: int, index: np.ndarray, values: np.ndarray, ho
     """out[.., index[.., j, ..], ..] takes values[.., j, ..] along `dim`, in place; `values` is cut to the index's shape."""
     if not index.size:
         return
-    if np.may_share_memory(values, out):
-        values = copies.copy(values)
-    if np.may_share_memory(index, out):
-        index = copies.copy(index)
+    values, index = _apart(values, out), _apart(index, out)
     memory, values = aligned(out), aligned(values)
-    seen, dtype = (_bits(memory), MOVED[out.itemsize]) if how == "set" else (memory, out.dtype)
-    values = _bits(values) if how == "set" else values
-    cut = tuple(slice(0, n) for n in index.shape)
-    if index.ndim:
-        seen = seen[tuple(slice(None) if d == dim else s for d, s in enumerate(cut))]
-        values = values[cut]
-    lanes = _lanes(seen, dim)
+    seen, shape = memory, index.shape
+    if len(shape) == 1 and index.size < pool.GRAIN:
+        scatter_ufunc(out.dtype, how)(index[:, None], values[:shape[0], None], word(out.strides[0]), seen[:1])
+        if memory is not out:
+            out[...] = memory
+        return
+    if seen.shape != shape and shape:
+        seen = seen[tuple([slice(None) if d == dim else slice(0, n) for d, n in enumerate(shape)])]
+    if values.shape != shape and shape:
+        values = values[tuple([slice(0, n) for n in shape])]
     if index.size >= pool.GRAIN:
         pool.ensure()
-    scatter_ufunc(dtype, how)(_lanes(index, dim), _lanes(values, dim), lanes.strides[-2], lanes[..., 0, :])
+    lanes = _lanes(seen, dim)
+    scatter_ufunc(out.dtype, how)(_lanes(index, dim), _lanes(values, dim), word(lanes.strides[-2]), lanes[..., 0, :])
     if memory is not out:
         out[...] = memory
 

@@ -16,7 +16,14 @@
                 store_float32(q0, i * 4, as_float32(r0))
         ...                                       # one operand a scalar (stride 0); then any strides
 
-One compile serves all ranks and strides: NumPy's iterator calls the loop for each innermost run.
+One compile serves all ranks and strides: NumPy's iterator calls the loop for each innermost run. Large calls whose operands
+are not all dense use the same kernel over rows (`Program.rows`, compiled when first needed), see `kernels.cpu.sheets`:
+
+        if s0 == 4 and s1 == 4 and t0 == 4:
+            for j in range(rows):
+                a0, a1, b0 = j * u0, j * u1, j * v0
+                for i in range(n): ...
+        ...
 """
 from __future__ import annotations
 
@@ -50,45 +57,56 @@ def stored(dtype: str, pointer: str, offset: str, value: str) -> str:
 
 
 def map_program(name: str, names: list[str], outputs: list, in_types: tuple[str, ...], out_types: tuple[str, ...],
-                compute: str, work: int = 1, numbers: tuple[str, ...] = ()) -> Program:
+                compute: str, work: int = 1, numbers: tuple[str, ...] = (), rows: bool = False) -> Program:
     """The program of a pointwise kernel: `outputs` are expressions in the input `names`, computed in dtype `compute`.
 
-    `numbers` names inputs that have one value (stride 0) in the vectorised branches.
+    `numbers` names inputs that have one value (stride 0) in the vectorised branches. With `rows` the kernel walks many rows:
+    `data` points to their count and to each operand's step from one to the next.
     """
     literal = "float64" if compute == "bool" else compute
     statements, results, operators = lines(outputs, lambda number: _number(number, literal))
-    body = [f"@inline\ndef body({', '.join(names)}):", *("    " + s for s in statements),
-            f"    return {', '.join(results)}", ""]
     nin, nout = len(in_types), len(out_types)
-    p, s = [f"p{k}" for k in range(nin)], [f"s{k}" for k in range(nin)]
-    q, t = [f"q{k}" for k in range(nout)], [f"t{k}" for k in range(nout)]
-
-    def run(steps_in, steps_out, scalars=(), indent="            "):
-        values = [f"c{k}" if k in scalars else loaded(in_types[k], p[k], f"i * {steps_in[k]}") for k in range(nin)]
-        targets = ", ".join(f"r{k}" for k in range(nout))
-        return [f"{indent}{targets} = body({', '.join(values)})",
-                *(indent + stored(out_types[k], q[k], f"i * {steps_out[k]}", f"r{k}") for k in range(nout))]
-    code = ["def kernel(args, dimensions, steps, data):", "    n = dimensions[0]",
-            f"    {', '.join(p + q)} = {', '.join(f'args[{k}]' for k in range(nin + nout))}",
-            f"    {', '.join(s + t)} = {', '.join(f'steps[{k}]' for k in range(nin + nout))}"]
+    p, s, u, a = ([f"{letter}{k}" for k in range(nin)] for letter in "psua")
+    q, t, v, b = ([f"{letter}{k}" for k in range(nout)] for letter in "qtvb")
     sizes_in, sizes_out = [ITEMSIZE[d] for d in in_types], [ITEMSIZE[d] for d in out_types]
-    out_test = " and ".join(f"{t[k]} == {sizes_out[k]}" for k in range(nout))
-    word = "if"
     single = tuple(k for k, n in enumerate(names) if n in numbers)
     many = [k for k in range(nin) if k not in single]
+    at = (lambda start, step: f"{start} + i * {step}") if rows else (lambda start, step: f"i * {step}")
+
+    def run(steps_in, steps_out, scalars=()):
+        values = [f"c{k}" if k in scalars else loaded(in_types[k], p[k], at(a[k], steps_in[k])) for k in range(nin)]
+        return [f"{', '.join(f'r{k}' for k in range(nout))} = body({', '.join(values)})",
+                *(stored(out_types[k], q[k], at(b[k], steps_out[k]), f"r{k}") for k in range(nout))]
+    row = [f"{', '.join(a + b)} = {', '.join(f'j * {step}' for step in u + v)}"] if rows else []
+    code = [f"@inline\ndef body({', '.join(names)}):", *("    " + line for line in statements),
+            f"    return {', '.join(results)}", "", "def kernel(args, dimensions, steps, data):", "    n = dimensions[0]",
+            f"    {', '.join(p + q)} = {', '.join(f'args[{k}]' for k in range(nin + nout))}",
+            f"    {', '.join(s + t)} = {', '.join(f'steps[{k}]' for k in range(nin + nout))}"]
+    if rows:
+        code += ["    sheet = address(data)",
+                 f"    rows, {', '.join(u + v)} = {', '.join(f'word(sheet, {k})' for k in range(nin + nout + 1))}"]
+    out_test = " and ".join(f"{t[k]} == {sizes_out[k]}" for k in range(nout))
+    word = "if"
     for pattern in _scalar_patterns(len(many)):
         scalars = (*(many[k] for k in pattern), *single)
         tests = [f"{s[k]} == {0 if k in scalars else sizes_in[k]}" for k in range(nin)]
         code.append(f"    {word} {' and '.join([*tests, out_test])}:")
-        code += [f"        c{k} = {loaded(in_types[k], p[k], '0')}" for k in scalars]
-        code += ["        for i in range(n):", *run(sizes_in, sizes_out, scalars)]
+        inner = [*row, *(f"c{k} = {loaded(in_types[k], p[k], a[k] if rows else '0')}" for k in scalars),
+                 "for i in range(n):", *("    " + line for line in run(sizes_in, sizes_out, scalars))]
+        code += ["        for j in range(rows):", *("            " + line for line in inner)] if rows else [
+            "        " + line for line in inner]
         word = "elif"
-    code += ["    else:", "        for i in range(n):", *run(s, t)]
+    code.append("    else:")
+    inner = [*row, "for i in range(n):", *("    " + line for line in run(s, t))]
+    code += ["        for j in range(rows):", *("            " + line for line in inner)] if rows else [
+        "        " + line for line in inner]
     if any(d in FLOATING for d in (*in_types, *out_types)):
         code.append("    clear_status()")      # all five exceptions: NumPy would warn of them, PyTorch does not
-    return Program(name, "\n".join(body + code) + "\n",
+    return Program(name + "_rows" * rows, "\n".join(code) + "\n",
                    functions={f"op_{o.name}": o.body(compute) for o in operators},
-                   inputs=tuple(in_types), outputs=tuple(out_types), work=work)
+                   inputs=tuple(in_types), outputs=tuple(out_types), work=work,
+                   rows=None if rows else (
+                       lambda: map_program(name, names, outputs, in_types, out_types, compute, work, numbers, rows=True)))
 
 
 def _number(number, literal: str) -> str:

@@ -23,7 +23,8 @@ class Program:
 
     `functions` maps names in the source to (plain Python function, type of its number literals or None);
     `signature` is a gufunc's ("(r,b)->(b)") or "" for a pointwise loop; `work` is the number of elements that one outer
-    step stands for in a pointwise loop (heavier functions split over threads earlier).
+    step stands for in a pointwise loop (heavier functions split over threads earlier); `rows` makes the program of the same
+    pointwise kernel over rows.
     """
     name: str
     source: str
@@ -35,6 +36,7 @@ class Program:
     externals: dict[str, tuple[str, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
     fastmath: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     work: int = 1
+    rows: Callable[[], Program] | None = None
 
     def key(self) -> str:
         functions = [f"{n}:{t}:{store.identity(f)}" for n, (f, t) in sorted(self.functions.items())]
@@ -101,24 +103,31 @@ def make_ufunc(program: Program) -> np.ufunc:
     with _lock:
         kernel = link(program)
         ufunc = _numpy_ufunc(program, program.signature, *pool.wrap(program, kernel))
-        if not program.signature:
-            _pointwise[ufunc] = (program, kernel)
+        if program.rows is not None:
+            _pointwise[ufunc] = program
         return ufunc
 
 
-def make_rows(ufunc: np.ufunc) -> np.ufunc | None:
-    """A pointwise kernel as a gufunc over rows, "(m),(m)->(m)": its loop receives all outer steps at once."""
+def make_sheet(program: Program, kernel: int, within: tuple[bool, ...]) -> np.ufunc:
+    """A linked kernel over rows as a gufunc, "(m),()->(m)": its loop receives all outer steps at once.
+
+    `within` tells which operands have the dimension of a row; the others have one element a row.
+    """
     from . import pool
+    words = ["(m)" if inside else "()" for inside in within]
+    count = len(program.inputs)
+    signature = f"{','.join(words[:count])}->{','.join(words[count:])}"
     with _lock:
-        if ufunc not in _pointwise:
-            return None
-        program, kernel = _pointwise[ufunc]
-        row = "(m)"
-        signature = f"{','.join([row] * len(program.inputs))}->{','.join([row] * len(program.outputs))}"
-        return _numpy_ufunc(program, signature, *pool.wrap_rows(program, kernel))
+        return _numpy_ufunc(program, signature, *pool.wrap_sheet(program, kernel, within))
 
 
-_pointwise: dict[np.ufunc, tuple[Program, int]] = {}
+def rows_of(ufunc: np.ufunc) -> Program | None:
+    """The program of a pointwise ufunc's kernel over rows; None for a ufunc that is not ours."""
+    program = _pointwise.get(ufunc)
+    return None if program is None else program.rows()
+
+
+_pointwise: dict[np.ufunc, Program] = {}
 
 
 def _numpy_ufunc(program: Program, signature: str, loop: int, data: int) -> np.ufunc:

@@ -67,8 +67,10 @@ def kernel(args, dimensions, steps, data):
         return
     chunks = min(min(total, 2 * work // grain + 1), 64)
     chunk = (total + chunks - 1) // chunks
-    if chunk > 64 or split > 0:         # neighbouring results of a fold: whole tiles of lanes
-        chunk = (chunk + 63) // 64 * 64
+    if split > 0:                       # neighbouring results of a fold: whole tiles of lanes, rows of a few cache lines
+        chunk = (chunk + 127) // 128 * 128
+    elif chunk > 16:                    # whole cache lines, of transposed operands as well
+        chunk = (chunk + 15) // 16 * 16 if chunk <= 64 else (chunk + 63) // 64 * 64
     task = address(stack(128))
     set_word(task, 0, word(about, 0))
     set_word(task, 1, address(args))
@@ -168,32 +170,35 @@ def wrap(program, kernel: int) -> tuple[int, int]:
     return _loop, data.ctypes.data
 
 
-_ROWS = '''
+_SHEET = '''
 def kernel(args, dimensions, steps, data):
-    row = address(data)             # descriptor: the kernel of one row, how many operands
-    nargs = word(row, 1)
-    inner, count = address(stack(256)), address(stack(8))
+    about = address(data)           # the kernel, how many operands, where each one's step within a row stands (-1: it has none)
+    nargs = word(about, 1)
+    count, inner, sheet = address(stack(8)), address(stack(256)), address(stack(264))
     set_word(count, 0, dimensions[1])
-    for k in range(dimensions[0]):
-        for a in range(nargs):
-            set_word(inner, a, word(address(args), a) + k * steps[a])
-        call_loop(word(row, 0), inner, count, address(steps) + 8 * nargs, 0)
+    set_word(sheet, 0, dimensions[0])
+    for k in range(nargs):
+        column = word(about, 2 + k)
+        set_word(inner, k, steps[column] if column >= 0 else 0)
+        set_word(sheet, 1 + k, steps[k])
+    call_loop(word(about, 0), address(args), count, inner, sheet)
 '''
-_rows: int | None = None
+_sheet: int | None = None
 
 
-def wrap_rows(program, kernel: int) -> tuple[int, int]:
-    """As `wrap`, for a pointwise kernel over the rows of equally shaped operands."""
-    global _rows
+def wrap_sheet(program, kernel: int, within: tuple[bool, ...]) -> tuple[int, int]:
+    """As `wrap`, for a pointwise kernel over rows; `within` tells which operands have more than one element a row."""
+    global _sheet
     from .native import Program, link
     wrap(program, kernel)               # the loop itself
-    if _rows is None:
-        _rows = link(Program("rows", _ROWS))
-    nargs = len(program.inputs) + len(program.outputs)
-    row = np.array([kernel, nargs], np.int64)
-    data = np.array([_rows, nargs, 2, max(64, GRAIN // program.work), _block.ctypes.data, 0, row.ctypes.data,
+    if _sheet is None:
+        _sheet = link(Program("sheet", _SHEET))
+    nargs = len(within)
+    columns = [nargs + sum(within[:k]) if inside else -1 for k, inside in enumerate(within)]
+    about = np.array([kernel, nargs, *columns], np.int64)
+    data = np.array([_sheet, nargs, 2, max(64, GRAIN // program.work), _block.ctypes.data, 0, about.ctypes.data,
                      *[-1] * nargs, *range(nargs)], np.int64)
-    _keep_alive.extend([row, data])
+    _keep_alive.extend([about, data])
     return _loop, data.ctypes.data
 
 

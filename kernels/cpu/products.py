@@ -7,14 +7,16 @@ nothing here knows tensors.
 """
 from __future__ import annotations
 
+import contextvars
 import functools
+import threading
 from collections.abc import Callable
 
 import numpy as np
 
 from .. import libm
 from ..table import cast_ufunc
-from . import buffers, copies, pool
+from . import blas, buffers, copies, pool
 from .maps import FLOATING, ITEMSIZE, loaded, stored
 from .native import Program, make_ufunc
 
@@ -26,6 +28,31 @@ _BY_BLAS = "efdFD"          # NumPy's letters of float16 (through float32), floa
 
 # --- BLAS -------------------------------------------------------------------------------------------------------------
 
+class _Quiet(threading.local):
+    """NumPy with its warnings of infinities and NaN off, which PyTorch does not give: `run(function, *arguments)`.
+
+    A context of each thread's own in which `np.seterr` was called once: a fifth of what `np.errstate` costs.
+    """
+
+    def __init__(self):
+        context = contextvars.Context()
+        context.run(np.seterr, all="ignore")
+        self.enter = context.run
+
+    def run(self, function: Callable, *arguments, **options):
+        """`function(*arguments, **options)`."""
+        try:
+            return self.enter(function, *arguments, **options)
+        except RuntimeError as error:       # a finalizer multiplies while its thread does: a context is entered once
+            if "already entered" not in str(error):
+                raise
+        with np.errstate(all="ignore"):
+            return function(*arguments, **options)
+
+
+quiet, _np_dot = _Quiet(), np.dot
+
+
 def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """x @ y for arrays of one dtype: vectors, matrices, or stacks of matrices with broadcasting leading dimensions.
 
@@ -34,20 +61,30 @@ def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     char = x.dtype.char         # `dtype.name` would cost more than a small product
     if char not in _BY_BLAS:
         return _by_kernel(x, y)
-    if x.ndim == 1 and y.ndim == 1 and char in "ef":
-        return _dot_ufunc(x.dtype)(x, y, out=...)
-    if char == "e":
-        wide, narrow = cast_ufunc("float16", "float32"), cast_ufunc("float32", "float16")
-        return np.asarray(narrow(product(wide(x, out=...), wide(y, out=...)), out=...))
-    with np.errstate(all="ignore"):         # NumPy would warn of infinities and NaN; PyTorch does not
-        if x.ndim <= 2 and y.ndim <= 2:     # np.dot has half the overhead of np.matmul
-            shape = x.shape[:-1] + y.shape[1:]
-            if len(shape) == 2 and shape[0] * shape[1] * x.itemsize >= buffers.LARGE:
-                return np.dot(x, y, out=buffers.empty(shape, x.dtype))
-            return np.asarray(np.dot(x, y))
-        x, y = _for_blas(x), _for_blas(y)
-        shape = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
-        return np.matmul(x, y, out=buffers.empty(shape, x.dtype))
+    nx, ny = x.ndim, y.ndim
+    if char in "ef":
+        if nx == 1 and ny == 1:
+            return (_dot.get(x.dtype) or _dot_ufunc(x.dtype))(x, y, out=...)
+        if char == "e":
+            wide, narrow = cast_ufunc("float16", "float32"), cast_ufunc("float32", "float16")
+            return np.asarray(narrow(product(wide(x, out=...), wide(y, out=...)), out=...))
+    if nx <= 2 and ny <= 2:             # np.dot has half the overhead of np.matmul
+        if nx == 2 and ny == 2:
+            shape = (x.shape[0], y.shape[1])
+            blas.prepare(x.size * shape[1])
+            if shape[0] * shape[1] * x.itemsize >= buffers.LARGE:
+                return quiet.run(np.dot, x, y, out=buffers.empty(shape, x.dtype))
+            try:
+                return quiet.enter(_np_dot, x, y)
+            except RuntimeError:
+                return quiet.run(_np_dot, x, y)
+        return np.asarray(quiet.run(np.dot, x, y))
+    x, y = _for_blas(x), _for_blas(y)
+    lead = x.shape[:-2]
+    if lead != y.shape[:-2]:
+        lead = np.broadcast_shapes(lead, y.shape[:-2])
+    blas.prepare(x.shape[-2] * x.shape[-1] * y.shape[-1])       # NumPy calls BLAS for each pair
+    return quiet.run(np.matmul, x, y, out=buffers.empty((*lead, x.shape[-2], y.shape[-1]), x.dtype))
 
 
 def _for_blas(x: np.ndarray) -> np.ndarray:
@@ -93,9 +130,12 @@ def kernel(args, dimensions, steps, data):
     return Program(f"dot_{dtype}", source, inputs=(dtype, dtype), outputs=(dtype,), signature="(k),(k)->()")
 
 
-@functools.cache
+_dot: dict[np.dtype, np.ufunc] = {}
+
+
 def _dot_ufunc(dtype: np.dtype) -> np.ufunc:
-    return make_ufunc(dot_program(dtype.name))
+    found = _dot[dtype] = make_ufunc(dot_program(dtype.name))
+    return found
 
 
 # --- the kernel -------------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import philox
+from .. import libm, philox
 from . import fills, pool
-from .maps import stored
+from .maps import loaded, stored
 from .native import Program, make_ufunc
 
 # rule -> (kind of numbers made from a block, distribution made of such a number and two parameters), computed in floats
@@ -105,16 +105,127 @@ def _plan(rule: str, dtype: np.dtype, a: float, b: float) -> tuple:
         return random_ufunc(rule, name), elements_per_block(rule, name), np.array(a, word), np.array(b, word)
 
 
+WORD = np.dtype(np.uint64)
+
+
+@functools.lru_cache(maxsize=64)
+def _word(value: int) -> np.ndarray:
+    return np.array(value, WORD)
+
+
 def draw(out: np.ndarray, rule: str, reserve: Callable[[int], tuple[int, int]], a: float = 0, b: float = 0,
          stream: int = 0) -> None:
-    """Fill a flat array. `reserve(blocks)` answers with key and offset; `a` and `b` are the parameters that
+    """Fill a flat array that is not empty. `reserve(blocks)` answers with key and offset; `a` and `b` are the parameters that
     kernels.philox names.
     """
     ufunc, per, a, b = _plan(rule, out.dtype, a, b)
-    if out.size >= pool.GRAIN // 16:
+    size = out.size
+    if size >= pool.GRAIN // 16:
         pool.ensure()
-    key, offset = reserve(-(-out.size // per))
-    fills.run(ufunc, out, np.array(key, np.uint64), np.array(offset, np.uint64), np.array(stream, np.uint64), a, b)
+    key, offset = reserve(-(-size // per))
+    ufunc(fills.base_of(out), _word(key), np.array(offset, WORD), _word(stream), a, b, out)
+
+
+# --- Poisson numbers --------------------------------------------------------------------------------------------------
+
+# Element e draws from blocks (offset + e, attempt 0, 1, ...), two numbers in [0, 1) each, so that elements are independent.
+# Small rates: uniform numbers are multiplied until the product falls below exp(-rate) (Knuth, TAOCP 2, 3.4.1).
+# Rates from 10 on: transformed rejection, algorithm PTRS of Hoermann (1993), "The transformed rejection method for
+# generating Poisson random variables".
+_POISSON = """
+@inline
+def numbers(counter, attempt, key):
+    mask = as_uint64(0xFFFFFFFF)
+    half = as_uint64(32)
+    w0, w1, w2, w3 = philox(counter & mask, counter >> half, as_uint64(attempt), as_uint64(0), key & mask, key >> half)
+    return unit(w0, w1, w2, w3)
+
+def kernel(args, dimensions, steps, data):
+    key, offset = load_uint64(args[1], 0), load_uint64(args[2], 0)
+    for e in range(dimensions[0]):
+        rate = as_float64(LOAD)
+        counter = offset + as_uint64(load_int64(args[3], e * steps[3]))
+        result, attempt = 0.0, 0
+        if not rate < 1e15:
+            result = rate
+        elif rate < 10.0:
+            bound, product = exp(-rate), 1.0
+            while True:
+                u, v = numbers(counter, attempt, key)
+                attempt += 1
+                product *= u
+                if not product > bound:
+                    break
+                result += 1.0
+                product *= v
+                if not product > bound:
+                    break
+                result += 1.0
+        else:
+            root, logarithm = sqrt(rate), log(rate)
+            b = 0.931 + 2.53 * root
+            a = -0.059 + 0.02483 * b
+            inverse = 1.1239 + 1.1328 / (b - 3.4)
+            fast = 0.9277 - 3.6224 / (b - 2.0)
+            while True:
+                u, v = numbers(counter, attempt, key)
+                attempt += 1
+                u -= 0.5
+                us = 0.5 - abs(u)
+                result = floor((2.0 * a / us + b) * u + rate + 0.43)
+                if us >= 0.07 and v <= fast:
+                    break
+                if result >= 0.0 and not (us < 0.013 and v > us):
+                    left = log(v) + log(inverse) - log(a / (us * us) + b)
+                    if left <= result * logarithm - rate - lgamma(result + 1.0):
+                        break
+        STORE
+    clear_status()
+"""
+
+
+def _exp(x):
+    return libm.exp(x)
+
+
+def _log(x):
+    return libm.log(x)
+
+
+def _sqrt(x):
+    return libm.sqrt(x)
+
+
+def _floor(x):
+    return libm.floor(x)
+
+
+def _lgamma(x):
+    return libm.lgamma(x)
+
+
+@functools.cache
+def _poisson_ufunc(dtype: str) -> np.ufunc:
+    source = _POISSON.replace("LOAD", loaded(dtype, "args[0]", "e * steps[0]")).replace(
+        "STORE", stored(dtype, "args[4]", "e * steps[4]", "result"))
+    functions = {"philox": (philox.philox4x32, "uint64"), "unit": (philox.unit_float64, "float64"),
+                 "exp": (_exp, None), "log": (_log, None), "sqrt": (_sqrt, None), "floor": (_floor, None),
+                 "lgamma": (_lgamma, None)}
+    return make_ufunc(Program(f"random_poisson_{dtype}", source, functions=functions, work=64,
+                              inputs=(dtype, "uint64", "uint64", "int64"), outputs=(dtype,)))
+
+
+def poisson(rates: np.ndarray, reserve: Callable[[int], tuple[int, int]]) -> np.ndarray:
+    """Poisson numbers of these rates (none negative, none NaN), C-contiguous; from 1e15 on the rate itself."""
+    out = np.empty(rates.shape, rates.dtype)
+    if rates.size:
+        if rates.size >= pool.GRAIN // 64:
+            pool.ensure()
+        key, offset = reserve(rates.size)
+        places = np.empty(rates.size, np.int64)
+        fills.run(fills.arange_ufunc("int64"), places, np.array(0), np.array(1))
+        _poisson_ufunc(rates.dtype.name)(rates, _word(key), np.array(offset, WORD), places.reshape(rates.shape), out)
+    return out
 
 
 # --- permutations and choices: serial, fed with numbers from `draw` ---------------------------------------------------

@@ -223,10 +223,12 @@ def _of_width(name: str, source: str, bits: str, inputs, outputs, signature: str
 
 
 @functools.cache
-def key_plan(dtype: np.dtype) -> tuple[np.ufunc, np.dtype, np.ndarray, np.ndarray]:
-    """How to make keys of a dtype: kernel, dtype of the keys, bits to flip for ascending and for descending order."""
+def key_plan(dtype: np.dtype) -> tuple[np.ufunc, np.dtype, np.ndarray, np.ndarray, np.dtype]:
+    """How to make keys of a dtype: kernel, dtype of the keys, bits to flip for ascending and for descending order, what the
+    kernel reads elements as."""
     bits = np.dtype(np.uint32 if dtype.name in NARROW else np.uint64)
-    return make_ufunc(key_program(dtype.name)), bits, np.zeros((), bits), np.array(np.iinfo(bits).max, bits)
+    seen = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "f" else dtype
+    return make_ufunc(key_program(dtype.name)), bits, np.zeros((), bits), np.array(np.iinfo(bits).max, bits), seen
 
 
 @functools.cache
@@ -245,9 +247,9 @@ def key_kernel(name: str, dtype: np.dtype) -> np.ufunc:
 
 def keys_of(x: np.ndarray, descending: bool = False) -> np.ndarray:
     """Unsigned keys in the order of the elements (reversed where `descending`), contiguous, of the array's shape."""
-    ufunc, bits, ascending, flipped = key_plan(x.dtype)
-    if x.dtype.kind == "f":
-        x = x.view(f"u{x.dtype.itemsize}")
+    ufunc, bits, ascending, flipped, seen = key_plan(x.dtype)
+    if seen is not x.dtype:
+        x = x.view(seen)
     if x.size >= pool.GRAIN:
         pool.ensure()
     return ufunc(x, flipped if descending else ascending, buffers.empty(x.shape, bits))

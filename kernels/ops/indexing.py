@@ -17,13 +17,23 @@ from ..cpu import gathers
 from ..cpu.copies import copy
 from ..table import cast_ufunc, forward_ufunc
 
+INT64 = gathers.INT64
+TAKEN = "out of range: tried to access index {index} on a tensor of {size} elements."
+SELECTED = "index out of range in self (index_select: index {index}, dimension {dim} of size {size})"
+
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 def check(index: np.ndarray, size: int, dim: int, wraps: bool = True, error: type = IndexError, text: str = "") -> np.ndarray:
     """An index array as int64, every element in range for a dimension; `error` otherwise, in PyTorch's words."""
-    index = gathers.as_int64(index)
-    if index.size:
-        low, high = gathers.extremes(index)
+    if index.dtype is not INT64:
+        index = gathers.as_int64(index)
+    count = index.size
+    if count:
+        if count <= gathers.FEW:
+            values = (index if index.ndim == 1 else index.ravel()).tolist()
+            low, high = min(values), max(values)
+        else:
+            low, high = gathers.extremes(index)
         if high >= size or low < (-size if wraps else 0):
             bad = high if high >= size else low
             raise error((text or "index {index} is out of bounds for dimension {dim} with size {size}").format(
@@ -58,29 +68,42 @@ def ravel_index(indices, sizes, dims, wraps=True, text=""):
     return total
 
 
-def _index_gradient(g, positions, x_shape, first, last):
-    return BOOK["index_backward"](g, positions, shape=x_shape, first=first, last=last), None
+# `named` of the records below: where the positions are a user's own index (int64, negative ones count from the end), the
+# dimension to name in errors, checked at each use; -1 where they were made here and are in range.
+
+def _checked(positions, x_shape, first, last, named, text=""):
+    return positions if named < 0 else check(positions, math.prod(x_shape[first:last]), named, text=text)
 
 
-def _reading(name: str, node: str, doc: str):
+def _index_gradient(g, positions, x_shape, first, last, named):
+    return BOOK["index_backward"](g, positions, shape=x_shape, first=first, last=last, named=named), None
+
+
+def _reading(name: str, node: str, doc: str, text: str = ""):
     """A record that picks rows; several names, because each has its node in PyTorch."""
     @structural(["x", "positions"], name=name, node=node, linear=True, function=False, method=False, adjoint=_index_gradient,
                 doc=doc)
-    def forward(x, positions, first, last):
+    def forward(x, positions, first, last, named=-1):
+        if named >= 0:
+            positions = check(positions, x.shape[first] if last - first == 1 else math.prod(x.shape[first:last]), named, True,
+                              IndexError, text)
         return gathers.pick(x, positions, first, last)
     return forward
 
 
 _reading("index", "IndexBackward0", "Rows at positions over dimensions first..last-1, which the positions' shape replaces.")
-_reading("index_select", "IndexSelectBackward0", "Rows at indices of one dimension.")
-_reading("take", "TakeBackward0", "Elements at positions over all dimensions.")
+_reading("index_select", "IndexSelectBackward0", "Rows at indices of one dimension.", SELECTED)
+_reading("take", "TakeBackward0", "Elements at positions over all dimensions.", TAKEN)
 _reading("masked_select", "MaskedSelectBackward0", "Elements where a mask is set.")
 
 
 @structural(["x", "positions"], linear=True, function=False, method=False,
-            adjoint=lambda g, positions, first, last: (BOOK["index"](g, positions, first=first, last=last), None))
-def index_backward(x, positions, shape, first, last):
+            adjoint=lambda g, positions, first, last, named: (
+                BOOK["index"](g, positions, first=first, last=last, named=named), None))
+def index_backward(x, positions, shape, first, last, named=-1):
     """Zeros with the rows of `x` added at positions: the adjoint of index."""
+    positions = _checked(positions, shape, first, last, named)
+
     def accumulate(values):
         out = zeros(shape, values)
         gathers.put(out, positions, values, first, last, "sum")
@@ -88,16 +111,19 @@ def index_backward(x, positions, shape, first, last):
     return in_float32(accumulate, x)
 
 
-def _put_gradient(g, needs, positions, first, last, accumulate):
-    g_x = g if accumulate or not needs[0] else BOOK["index_clear"](g, positions, first=first, last=last)
-    g_values = BOOK["index"](g, positions, first=first, last=last) if needs[1] else None
+def _put_gradient(g, needs, positions, first, last, accumulate, named):
+    where = {"first": first, "last": last, "named": named}
+    g_x = g if accumulate or not needs[0] else BOOK["index_clear"](g, positions, **where)
+    g_values = BOOK["index"](g, positions, **where) if needs[1] else None
     return g_x, g_values, None
 
 
 def _writing(name: str, node: str, doc: str):
     @structural(["x", "values", "positions"], name=name, node=node, linear=True, function=False, method=False,
                 adjoint=_put_gradient, doc=doc)
-    def forward(x, values, positions, first, last, accumulate=False):
+    def forward(x, values, positions, first, last, accumulate=False, named=-1):
+        positions = _checked(positions, x.shape, first, last, named)
+
         def run(x, values):
             out = copy(x)
             gathers.put(out, positions, values, first, last, "sum" if accumulate else "set")
@@ -118,9 +144,11 @@ _writing("masked_scatter", "MaskedScatterBackward0", "A copy with the elements u
 
 
 @structural(["x", "positions"], linear=True, function=False, method=False,
-            adjoint=lambda g, positions, first, last: (BOOK["index_clear"](g, positions, first=first, last=last), None))
-def index_clear(x, positions, first, last):
+            adjoint=lambda g, positions, first, last, named: (
+                BOOK["index_clear"](g, positions, first=first, last=last, named=named), None))
+def index_clear(x, positions, first, last, named=-1):
     """A copy with zeros in the rows at positions: the adjoint of index_put for the tensor written to, and of itself."""
+    positions = _checked(positions, x.shape, first, last, named)
     out = copy(x)
     gathers.put(out, positions, np.zeros((), x.dtype), first, last)
     return out
@@ -218,7 +246,7 @@ def scatter_add(x, src, index, dim):
             adjoint=lambda g, index, dim: (BOOK["scatter_clear"](g, index, dim=dim), None))
 def scatter_clear(x, index, dim):
     """A copy with zeros at the index: the adjoint of scatter for the tensor written to, and of itself."""
-    return _scatter(x, np.broadcast_to(np.zeros((), x.dtype), index.shape), index, dim, "set")
+    return _scatter(x, gathers.spread(np.zeros((), x.dtype), index.shape), index, dim, "set")
 
 
 # --- scatter with a reduction -----------------------------------------------------------------------------------------
@@ -243,14 +271,14 @@ def _scatter_reduce(x, src, index, dim, reduce, include_self):
         out = copy(x)
         if not include_self:
             start = np.array(neutral(x.dtype, reduce), x.dtype)
-            gathers.scatter(out, dim, index, np.broadcast_to(start, index.shape))
+            gathers.scatter(out, dim, index, gathers.spread(start, index.shape))
         gathers.scatter(out, dim, index, src, "sum" if reduce == "mean" else reduce)
         if reduce == "mean":
             count = np.ones(x.shape, x.dtype)
             one = np.ones((), x.dtype)
             if not include_self:
-                gathers.scatter(count, dim, index, np.broadcast_to(np.zeros((), x.dtype), index.shape))
-            gathers.scatter(count, dim, index, np.broadcast_to(one, index.shape), "sum")
+                gathers.scatter(count, dim, index, gathers.spread(np.zeros((), x.dtype), index.shape))
+            gathers.scatter(count, dim, index, gathers.spread(one, index.shape), "sum")
             divide = BOOK["floor_divide" if x.dtype.name in INTS else "div"]
             out = forward_ufunc(divide, x.dtype.name)(out, count, out=...)
         return out

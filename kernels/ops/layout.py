@@ -6,7 +6,6 @@ them; only the triangles have a kernel of their own. Options are canonical, chec
 from __future__ import annotations
 
 import functools
-import itertools
 
 import numpy as np
 
@@ -78,16 +77,31 @@ def _cat_adjoint(g, xs_shape, needs, dim):
 @structural(["xs"], many=True, linear=True, function=False, adjoint=_cat_adjoint, like=np.concatenate)
 def cat(xs, dim):
     """Arrays of one dtype one after the other along a dimension; empty one-dimensional ones may join any."""
+    dtype, length, start = xs[0].dtype, 0, 0
+    for x in xs:
+        if x.ndim != 1:
+            break
+        length += x.size
+    else:
+        if length < copies.SMALL:       # a few short vectors
+            out, copy = np.empty(length, dtype), copies.small(dtype)
+            for x in xs:
+                end = start + x.size
+                copy(x, out[start:end])
+                start = end
+            return out
     parts = [x for x in xs if x.shape != (0,)] or xs[:1]
-    ends = list(itertools.accumulate([x.shape[dim] for x in parts]))
     shape = parts[0].shape
-    out = buffers.empty((*shape[:dim], ends[-1], *shape[dim + 1:]), parts[0].dtype)
-    rows = out if not dim else out.swapaxes(0, dim)
-    start = 0
-    for x, end in zip(parts, ends, strict=True):
+    length = sum([x.shape[dim] for x in parts])
+    out = buffers.empty((*shape[:dim], length, *shape[dim + 1:]), dtype)
+    rows = out.swapaxes(0, dim) if dim else out
+    for x in parts:
         if x.size:
-            copies.into(rows[start:end], x if not dim else x.swapaxes(0, dim))
-        start = end
+            if dim:
+                x = x.swapaxes(0, dim)
+            end = start + x.shape[0]
+            copies.into(rows[start:end], x)
+            start = end
     return out
 
 
@@ -99,11 +113,17 @@ def _stack_adjoint(g, needs, dim):
 def stack(xs, dim):
     """Arrays of one shape and dtype along a new dimension."""
     shape = xs[0].shape
-    out = buffers.empty((*shape[:dim], len(xs), *shape[dim:]), xs[0].dtype)
-    if out.size:
-        layers = out if not dim else np.moveaxis(out, dim, 0)
-        for k, x in enumerate(xs):
-            copies.into(layers[k, ...], x)
+    out = buffers.empty((*shape[:dim], len(xs), *shape[dim:]) if dim else (len(xs), *shape), xs[0].dtype)
+    size = xs[0].size
+    if size:
+        layers = out.transpose(dim, *range(dim), *range(dim + 1, out.ndim)) if dim else out
+        if size < pool.GRAIN:
+            copy = copies.small(out.dtype)
+            for k, x in enumerate(xs):
+                copy(x, layers[k, ...])
+        else:
+            for k, x in enumerate(xs):
+                copies.into(layers[k, ...], x)
     return out
 
 

@@ -10,9 +10,9 @@ import functools
 
 import numpy as np
 
-from ..book import BOOK, COMPLEX, FLOATS, NUMBERS, structural
-from ..cpu import buffers, copies, pool, products
-from ..table import forward_ufunc, rows_of
+from ..book import BOOK, FLOATS, NUMBERS, structural
+from ..cpu import buffers, copies, pool, products, sheets
+from ..table import forward_ufunc
 
 # --- pieces of the records --------------------------------------------------------------------------------------------
 
@@ -51,11 +51,7 @@ def compute(name: str, out: np.ndarray, *operands) -> np.ndarray:
     """A pointwise operator of the book on arrays or numbers of one dtype, broadcast into an array."""
     ufunc = _ufunc(name, out.dtype)
     operands = [np.asarray(o, out.dtype) for o in operands]
-    if out.size < pool.GRAIN:
-        return ufunc(*operands, out)
-    pool.ensure()
-    rows = rows_of(ufunc) if out.ndim > 1 else None
-    return (rows or ufunc)(*(np.broadcast_to(o, out.shape) for o in operands), out)
+    return ufunc(*operands, out) if out.size < pool.GRAIN else sheets.into(ufunc, operands, out)
 
 
 # --- products ---------------------------------------------------------------------------------------------------------
@@ -77,8 +73,19 @@ def _mm_adjoint(g, x, y, needs):
     return (BOOK["matmul"](g, _turned(y)) if needs[0] else None, BOOK["matmul"](_turned(x), g) if needs[1] else None)
 
 
+def _mm_quick(g, x, y, needs):
+    """As `_mm_adjoint`, on arrays; a second operand that lies by columns (a layer's weight) gets a gradient that does, too."""
+    if g.__class__ is not np.ndarray or g.dtype.kind != "f":
+        return None
+    g_x = products.product(g, y.T) if needs[0] else None
+    if not needs[1]:
+        return g_x, None
+    by_columns = y.flags.f_contiguous and not y.flags.c_contiguous
+    return g_x, products.product(g.T, x).T if by_columns else products.product(x.T, g)
+
+
 @structural(["x", "y"], adjoint=_mm_adjoint, dtypes=NUMBERS, like=np.matmul, samples=_mm_samples, function=False,
-            node="MmBackward0")
+            node="MmBackward0", quick=_mm_quick)
 def matmul(x, y):
     """Product of two matrices, (n, k) and (k, m)."""
     return products.product(x, y)
@@ -148,10 +155,18 @@ def _blend(product, input, beta, alpha):
     return compute("add", product, product, input)
 
 
-def _affine(name, multiply, adjoint, doc, shapes):
+def _addmm_quick(g, x, y, input_shape, beta, alpha, needs):
+    """As the adjoint, on arrays, for what layers ask for: no factors, and a bias for each column."""
+    if beta != 1 or alpha != 1 or tuple(input_shape) != g.shape[1:]:
+        return None
+    parts = _mm_quick(g, x, y, needs[1:])
+    return None if parts is None else (BOOK["sum"].on_arrays(g, (0,)) if needs[0] else None, *parts)
+
+
+def _affine(name, multiply, adjoint, doc, shapes, quick=None):
     """The record of `beta * input + alpha * multiply(x, y)`; `adjoint(g, x, y, needs)` is that of the product.
 
-    `shapes` of a sample: input, x, y.
+    `shapes` of a sample: input, x, y; `quick`: see the book.
     """
     def forward(input, x, y, beta, alpha):
         return _blend(multiply(x, y), input, beta, alpha)
@@ -168,7 +183,7 @@ def _affine(name, multiply, adjoint, doc, shapes):
         yield _matrices(dtype, rng, *shapes), {"beta": 3, "alpha": -2}
 
     structural(["input", "x", "y"], name=name, doc=doc, adjoint=backward, dtypes=NUMBERS, function=False, like=like,
-               samples=samples)(forward)
+               samples=samples, quick=quick)(forward)
 
 
 def _outer(x, y):
@@ -189,7 +204,8 @@ def _sum_of_products_adjoint(g, x, y, needs):
     return _bmm_adjoint(BOOK["expand"](_row(g), shape=(x.shape[0], *g.shape)), x, y, needs)
 
 
-_affine("addmm", products.product, _mm_adjoint, "beta * input + alpha * (x @ y) for matrices.", [(5,), (3, 4), (4, 5)])
+_affine("addmm", products.product, _mm_adjoint, "beta * input + alpha * (x @ y) for matrices.", [(5,), (3, 4), (4, 5)],
+        _addmm_quick)
 _affine("addmv", products.product, _mv_adjoint, "beta * input + alpha * (x @ y) for a matrix and a vector.",
         [(3,), (3, 4), (4,)])
 _affine("addr", _outer, _outer_adjoint, "beta * input + alpha * (outer product of x and y).", [(3, 1), (3,), (4,)])
@@ -293,19 +309,3 @@ def _cdist_samples(rng, dtype):
 def cdist(x, y, p):
     """p-norm distances between the rows of (..., n, k) and (..., m, k), which have the same leading dimensions."""
     return products.distances(x, y, p)
-
-
-def _inverse_adjoint(g, out):
-    return BOOK["neg"](BOOK["bmm"](_turned(out), BOOK["bmm"](g, _turned(out))))
-
-
-@structural(["x"], adjoint=_inverse_adjoint, dtypes=FLOATS[1:] + COMPLEX, function=False, method=False,
-            node="LinalgInvExBackward0", like=np.linalg.inv, source="LAPACK gesv through NumPy",
-            samples=lambda rng, dtype: iter([([rng.normal(size=(2, 3, 3)) + 4 * np.eye(3)], {})] if dtype == "float64" else []))
-def inverse(x):
-    """Inverses of square matrices (..., n, n). RuntimeError where one is singular."""
-    try:
-        return np.linalg.inv(x)
-    except np.linalg.LinAlgError:
-        raise RuntimeError("linalg.inv: The diagonal element of a factor is zero, the inversion could not be completed because "
-                           "the input matrix is singular.") from None

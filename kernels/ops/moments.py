@@ -13,6 +13,7 @@ from .. import libm
 from ..book import BOOK, BOOL, COMPLEX, FLOATS, REALS, TO_REAL, pointwise, structural
 from ..cpu.maps import stored
 from ..cpu.native import Program, make_ufunc
+from ..table import cast_ufunc, forward_ufunc
 from .folds import count_of, restore, share_extreme
 
 FLOATING = FLOATS + COMPLEX
@@ -211,3 +212,26 @@ for _word in ("median", "nanmedian"):
     _chosen(f"{_word}_dim", f"{_word.capitalize()}Backward1")
     _chosen_of_all(_word, f"{_word.capitalize()}Backward0")
 _chosen("mode", "ModeBackward0")
+
+
+@structural(["x"], dtypes=COMPLEX, function=False, method=False, node="LogsumexpBackward0",
+            adjoint=lambda g, x, out, dims, keepdim: _logsumexp_complex_adjoint(g, x, out, dims, keepdim))
+def logsumexp_complex(x, dims, keepdim):
+    """Logarithm of a sum of complex exponentials over dimensions, scaled by the largest real part."""
+    real, name = x.real, x.dtype.name
+    m = BOOK["amax"].on_arrays(real, dims, True) if x.size else BOOK["sum"].on_arrays(real, dims, True)
+    most = np.array(np.finfo(real.dtype).max)
+    m = forward_ufunc(BOOK["clamp"], real.dtype.name)(m, -most, most, out=...)       # infinities minus themselves would be NaN
+    shift = cast_ufunc(real.dtype.name, name)(m, out=...)
+    powers = forward_ufunc(BOOK["exp"], name)(forward_ufunc(BOOK["sub"], name)(x, shift, out=...), out=...)
+    total = BOOK["sum"].on_arrays(powers, dims, True)
+    found = forward_ufunc(BOOK["add"], name)(forward_ufunc(BOOK["log"], name)(total, out=...), shift, out=...)
+    return found if keepdim else found.reshape(BOOK["sum"].on_arrays(real, dims, False).shape)
+
+
+def _logsumexp_complex_adjoint(g, x, out, dims, keepdim):
+    """d / d x = exp(x - out), conjugated."""
+    if not keepdim:
+        shape = tuple([1 if dims is None or d in dims else n for d, n in enumerate(x.shape)])
+        g, out = BOOK["reshape"](g, shape=shape), BOOK["reshape"](out, shape=shape)
+    return BOOK["mul"](g, BOOK["conj"](BOOK["exp"](BOOK["sub"](x, out)))),

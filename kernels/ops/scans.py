@@ -15,7 +15,7 @@ from ..book import ALL, BOOK, BOOL, COMPLEX, FLOATS, REALS, WIDE_INTS, fold, poi
 from ..cpu import buffers, pool
 from ..cpu.maps import loaded, stored
 from ..cpu.native import Program, make_ufunc
-from ..cpu.scans import run
+from ..cpu.scans import moved, run
 from .folds import _FAR, _bounds, _element, _held, _itself, _place_of, _value_and_position
 
 # --- sums and products ------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def recurrence(x, a, dim, reverse=False):
     if x.size:
         if x.size >= pool.GRAIN:
             pool.ensure()
-        arrays = [np.moveaxis(v, dim, -1) for v in (x, a, out)]
+        arrays = [moved(v, dim, x.ndim - 1) for v in (x, a, out)]
         if reverse:
             arrays = [v[..., ::-1] for v in arrays]
         _recurrence_ufunc(x.dtype.name)(arrays[0], arrays[1], out=arrays[2])

@@ -9,17 +9,18 @@ import numpy as np
 
 from ..book import structural
 from ..cpu import gathers, sorting
+from ..cpu.scans import moved
 
 SELECTED = 64           # up to how many elements topk keeps a short list, instead of sorting everything
 
 
 def _last(x: np.ndarray, dim: int) -> np.ndarray:
     """The dimension to sort along, last; a number is a row of one."""
-    return x.reshape(1) if not x.ndim else x if dim == x.ndim - 1 else np.moveaxis(x, dim, -1)
+    return x.reshape(1) if not x.ndim else x if dim == x.ndim - 1 else moved(x, dim, x.ndim - 1)
 
 
 def _back(found: np.ndarray, x: np.ndarray, dim: int) -> np.ndarray:
-    return found.reshape(x.shape) if not x.ndim else found if dim == x.ndim - 1 else np.moveaxis(found, -1, dim)
+    return found.reshape(x.shape) if not x.ndim else found if dim == x.ndim - 1 else moved(found, found.ndim - 1, dim)
 
 
 @structural(["x"], function=False, method=False, like=np.argsort)
@@ -38,7 +39,7 @@ def top_positions(x, k, dim, largest):
         found = gathers.as_contiguous(sorting.sort_rows(keys)[..., :k])
     if not x.ndim:
         return found.reshape(()) if k else found
-    return found if dim == x.ndim - 1 else np.moveaxis(found, -1, dim)
+    return found if dim == x.ndim - 1 else moved(found, found.ndim - 1, dim)
 
 
 @structural(["sorted_sequence", "values"], function=False, method=False, like=np.searchsorted)

@@ -2,6 +2,9 @@
 
 A new file is added to `GROUPS` here, a new case to the file whose question it answers; nothing else needs an edit.
 """
-from perf.cases import accuracy, pointwise, process, reduce, tiny
+from perf.cases import accuracy, classify, convolution, loading, normalization, pointwise, process, reduce, tiny, training
 
-GROUPS = (*tiny.GROUPS, *pointwise.GROUPS, *reduce.GROUPS, *process.GROUPS, *accuracy.GROUPS)
+GROUPS = (
+    *tiny.GROUPS, *pointwise.GROUPS, *reduce.GROUPS, *process.GROUPS, *accuracy.GROUPS, *convolution.GROUPS,
+    *normalization.GROUPS, *classify.GROUPS, *training.GROUPS, *loading.GROUPS,
+)

@@ -6,16 +6,19 @@ layers in `engine.nn.recurrent` take and give them. Gathering and placing rows a
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from ...dtypes import int64
 from ...errors import ShapeError
 from ...functions.create import as_tensor, from_numpy
-from ...functions.factories import arange, empty_like, full
+from ...functions.factories import full
+from ...functions.registry import PUBLIC
 from ...functions.join import cat
-from ...dtypes import int64
+from ...functions.sequences import arange
 from ...tensor import Tensor
 
 
@@ -39,8 +42,8 @@ class PackedSequence(_Parts):
             data, batch_sizes = data
         elif batch_sizes.device.type != "cpu":
             raise ValueError("batch_sizes should always be on CPU. Instances of PackedSequence should never be created manually. "
-                             "They should be instantiated by functions like pack_sequence and pack_padded_sequences in nn.utils.rnn. "
-                             "https://pytorch.org/docs/stable/nn.html#torch.nn.utils.rnn.pack_sequence")
+                             "They should be instantiated by functions like pack_sequence and pack_padded_sequences in "
+                             "nn.utils.rnn. https://pytorch.org/docs/stable/nn.html#torch.nn.utils.rnn.pack_sequence")
         return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
@@ -113,7 +116,7 @@ def invert_permutation(permutation: Tensor | None) -> Tensor | None:
     """The permutation that undoes one; None for None."""
     if permutation is None:
         return None
-    return empty_like(permutation).scatter_(0, permutation, arange(0, permutation.numel(), device=permutation.device))
+    return permutation.new_empty(permutation.shape).scatter_(0, permutation, arange(0, permutation.numel(), device=permutation.device))
 
 
 def _rows(sizes: Sequence[int], batch: int) -> np.ndarray:
@@ -137,6 +140,8 @@ def pack_padded_sequence(input: Tensor, lengths: Tensor | Sequence[int], batch_f
         input = input.index_select(0 if batch_first else 1, sorted_indices)
     if batch_first:
         input = input.transpose(0, 1)
+    if lengths.ndim != 1:
+        raise RuntimeError(f"'lengths' argument should be a 1D CPU int64 tensor, but got {lengths.ndim}D cpu Long tensor")
     counts = lengths.tolist()
     if not input.numel():
         raise RuntimeError("Cannot pack empty tensors.")
@@ -145,10 +150,10 @@ def pack_padded_sequence(input: Tensor, lengths: Tensor | Sequence[int], batch_f
         raise ShapeError(f"Expected `len(lengths)` to be equal to batch_size, but got {len(counts)} (batch_size={batch})")
     if counts[-1] <= 0:
         raise RuntimeError("Length of all samples has to be greater than 0, but found an element in 'lengths' that is <= 0")
-    if any(a < b for a, b in zip(counts, counts[1:], strict=False)):
+    if any(a < b for a, b in itertools.pairwise(counts)):
         raise RuntimeError("`lengths` array must be sorted in decreasing order when `enforce_sorted` is True. You can pass "
-                           "`enforce_sorted=False` to pack_padded_sequence and/or pack_sequence to sidestep this requirement if you "
-                           "do not need ONNX exportability.")
+                           "`enforce_sorted=False` to pack_padded_sequence and/or pack_sequence to sidestep this requirement "
+                           "if you do not need ONNX exportability.")
     if counts[0] > steps:
         raise ShapeError(f"Expected lengths of at most {steps}, the number of steps of the input, but got {counts[0]}")
     sizes = [0] * counts[0]
@@ -202,8 +207,10 @@ def pad_sequence(sequences: Tensor | Iterable[Tensor], batch_first: bool = False
     parts = []
     for s in sequences:
         if s.shape[1:] != first.shape[1:]:
-            raise ShapeError(f"The size of tensor a ({list(s.shape)}) must match the size of tensor b ({list(first.shape)}) in all "
-                             "dimensions but the first: pad_sequence pads only that")
+            a, b, dim = next(((m, n, d) for d, (m, n) in enumerate(zip(first.shape[1:], s.shape[1:], strict=False), 1) if m != n),
+                             (first.ndim, s.ndim, 0))
+            raise ShapeError(f"The size of tensor a ({a}) must match the size of tensor b ({b}) at non-singleton dimension {dim}"
+                             if dim else f"pad_sequence: sequences have {a} and {b} dimensions, but they must have the same number")
         missing = longest - s.size(0)
         pad = [full((missing, *first.shape[1:]), padding_value, dtype=s.dtype, device=s.device)] if missing else []
         parts += [s, *pad] if padding_side == "right" else [*pad, s]
