@@ -15,7 +15,7 @@ new = object.__new__
 class ToCopyBackward0(Node):
     """Conversion of dtype: the gradient goes back in the old one (complex to real keeps the real part)."""
 
-    __slots__ = ("kind",)
+    __slots__ = ("kind", "target")          # dtypes of the input and of the result
 
     def backward(self, g):
         return (cast(g, self.kind),)
@@ -34,5 +34,6 @@ def cast(x: Tensor, kind: Kind) -> Tensor:
     if edge is not None and modes.enabled and kind.dtype.category >= 2:
         node = new(ToCopyBackward0)
         node.edges, node.kind, node.hooks, node.order = (edge,), x._kind, None, next(clock)
+        node.target = kind
         result._node, result._needs = node, True
     return result

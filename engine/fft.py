@@ -5,6 +5,7 @@ Here sizes, dimensions, norms and dtypes are settled; the three transforms are r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from kernels.book import BOOK
 from kernels.ops.fft import OPPOSITE
@@ -312,15 +313,15 @@ def _frequencies(name: str, n: int, d: float, count: int, negative: int, options
     return result.requires_grad_() if needs else result
 
 
-def fftfreq(n: int, d: float = 1.0, *, out: Tensor | None = None, dtype=None, layout=None, device=None,
-            requires_grad: bool = False) -> Tensor:
+def fftfreq(n: int, d: float = 1.0, *, out: Tensor | None = None, dtype: dtypes.dtype | None = None, layout: Any = None,
+            device: Any = None, requires_grad: bool = False) -> Tensor:
     """The frequencies of the terms of `fft` for n samples `d` apart: 0, 1, ..., -2, -1 over n d."""
     return _frequencies("fftfreq", _count("fftfreq", n), d, n, n // 2,
                         {"dtype": dtype, "device": device, "requires_grad": requires_grad}, out)
 
 
-def rfftfreq(n: int, d: float = 1.0, *, out: Tensor | None = None, dtype=None, layout=None, device=None,
-             requires_grad: bool = False) -> Tensor:
+def rfftfreq(n: int, d: float = 1.0, *, out: Tensor | None = None, dtype: dtypes.dtype | None = None, layout: Any = None,
+             device: Any = None, requires_grad: bool = False) -> Tensor:
     """The frequencies of the terms of `rfft`: 0, 1, ..., n // 2 over n d."""
     return _frequencies("rfftfreq", _count("rfftfreq", n), d, n // 2 + 1, 0,
                         {"dtype": dtype, "device": device, "requires_grad": requires_grad}, out)

@@ -1,8 +1,8 @@
 """Forward mode: tangents pushed along the tape, from the tensors that carry them to results.
 
-The tape that reverse mode walks back is walked forward here, oldest node first. A pointwise node multiplies tangents with its partials
-(the gradient formula with a tangent in the cotangent's place); a linear one runs its operator on the tangent; any other is linear in
-its cotangent, so its backward pass, differentiated with respect to the cotangent, gives the tangent of its result exactly ("double
+The tape that reverse mode walks back is walked forward here, oldest node first. A pointwise node multiplies tangents with its
+partials (the gradient formula with a tangent in the cotangent's place); a linear one runs its operator on the tangent; a custom
+Function with a `jvp` runs that; any other is linear in its cotangent, so its backward pass, differentiated with respect to the cotangent, gives the tangent of its result exactly ("double
 backward": J. Townsend, 2017). Tangents are made of ordinary operators, so they are recorded and differentiate again, and since
 each push begins at its own leaves no levels of nested derivatives can mix. Used by `engine.func` and `engine.autograd.forward_ad`.
 """
@@ -17,14 +17,17 @@ import numpy as np
 
 from kernels.book import BOOK, Fold, Structural
 
+from . import dtypes
+from .casts import ToCopyBackward0, cast
 from .errors import GradError
 from .general import GeneralCaller, GeneralNode
 from .pointwise import PointwiseNode, evaluate
-from .saved import FREED, FREED_TEXT, alias
-from .tape import CopySlices, Node, edge_of, modes, source_of
-from .tensor import Tensor
+from .saved import FREED, FREED_TEXT, alias, changed, version_of
+from .tape import AsStridedBackward0, CopySlices, Node, edge_of, modes, source_of
+from .tensor import KIND, Kind, Tensor
 from .views import ViewNode
 from .walk import _key, _leading_to, grad
+from .writes import CopyBackwards
 
 
 def push(outputs: Sequence[Tensor], inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor | None]:
@@ -35,6 +38,7 @@ def push(outputs: Sequence[Tensor], inputs: Sequence[Tensor], tangents: Sequence
     moving: dict = {}               # (node, result's number) or id of a leaf -> tangent
     asked: dict = {}
     for t, tangent in zip(inputs, tangents, strict=True):
+        tangent = tangent if tangent._kind is t._kind else cast(tangent, t._kind)
         key = _key(t)
         moving[key] = tangent if key not in moving else moving[key] + tangent
         asked[key[0] if key.__class__ is tuple else key] = True
@@ -81,32 +85,106 @@ def _through(node: Node, tangents: list, shapes: dict) -> list:
     if isinstance(node, PointwiseNode):
         return [_pointwise(node, tangents)]
     if isinstance(node, ViewNode) and tangents[0] is not None:
-        result = node.caller.op(tangents[0], **node.options)
+        result = _viewed(node.caller.op, tangents[0], node.options)
         return list(result) if isinstance(result, tuple) else [result]
     if isinstance(node, GeneralNode):
         op = node.caller.op
         if isinstance(op, Structural) and op.linear and len(node.edges) == 1:
             result = op([tangents[0]], **node.options) if op.many else op(tangents[0], **node.options)
             return list(result) if isinstance(result, tuple) else [result]
-    if hasattr(node, "jvp"):
-        return list(node.jvp(tangents))
+    if isinstance(node, ToCopyBackward0):
+        return [cast(tangents[0], node.target)]
+    if isinstance(node, AsStridedBackward0):
+        moved = tangents[0]
+        for step, output, _ in node.steps:
+            moved = _viewed(step.caller.op, moved, step.options)
+            moved = moved[output] if output >= 0 else moved
+        return [moved]
+    if isinstance(node, CopyBackwards):         # the old value is gone, and its tangent with it
+        return [tangents[1]]
+    if isinstance(node, CopySlices):
+        return [_put(node, *tangents)]
+    own = getattr(node, "_forward_cls", None)
+    if own is not None and own.jvp is not _custom().jvp:
+        return _by_formula(node, own, tangents)
     return _transposed(node, tangents, shapes)
+
+
+def _viewed(operator: Structural, tangent: Tensor, options: dict):
+    """A view's operator on a tangent, which need not have the strides of its primal."""
+    return (BOOK["reshape"] if operator.name == "view" else operator)(tangent, **options)
+
+
+def _put(node: CopySlices, base: Tensor | None, part: Tensor | None) -> Tensor:
+    """The base's tangent with the written region's in its place."""
+    from .functions.registry import PUBLIC
+    if base is None:
+        made = PUBLIC["zeros"](node.layout.shape, dtype=part.dtype)
+    else:
+        made = BOOK["clone"](base).contiguous()
+    region = made
+    for operator, options in node.path:
+        region = operator(region, **options)
+    if part is None:
+        region.zero_()
+    else:
+        region.copy_(part)
+    return made
+
+
+def _custom():
+    from .autograd.function import Function
+    return Function
+
+
+def _by_formula(node, own, tangents: list) -> list:
+    """A custom Function's own `jvp(ctx, *tangents)`: zeros for tensors that do not move, None for what is no tensor."""
+    from .functions.registry import PUBLIC
+    given: list = [None] * len(node.needs_input_grad)
+    for place, tangent, (shape, kind) in zip(node._slots, tangents, node._inputs, strict=True):
+        if tangent is None and node.materialize_grads and kind.dtype.category >= 2:
+            tangent = PUBLIC["zeros"](shape, dtype=kind.dtype)
+        given[place] = tangent
+    kept = node._kept
+    if "saved_for_forward" in node.__dict__:            # these are the `saved_tensors` that the formula sees
+        node._kept = tuple([None if t is None else (t, None, t._version, t._node) for t in node.saved_for_forward])
+    try:
+        answer = own.jvp(node, *given)
+    finally:
+        node._kept = kept
+    answer = answer if isinstance(answer, tuple) else (answer,)
+    if len(answer) != len(node._shapes):
+        raise RuntimeError(f"{own.__name__}.jvp returned an incorrect number of forward gradients (expected "
+                           f"{len(node._shapes)}, got {len(answer)})")
+    found = []
+    for k, (t, (shape, kind)) in enumerate(zip(answer, node._shapes, strict=True)):
+        if t is not None and not isinstance(t, Tensor):
+            raise RuntimeError(f"{own.__name__}.jvp: expected Tensor or None at position {k}, got {type(t).__name__}")
+        if t is not None and t._array.shape != shape:
+            raise RuntimeError(f"{own.__name__}.jvp: an output's tangent must have its shape {list(shape)}, got {list(t.shape)}")
+        found.append(t if t is None or kind.dtype.category >= 2 else None)
+    return found
 
 
 def _pointwise(node: PointwiseNode, tangents: list) -> Tensor:
     plan, saved = node.plan, node.saved
-    if saved is FREED:
-        raise GradError(FREED_TEXT)
+    if plan.keeps_any:
+        if saved is FREED:
+            raise GradError(FREED_TEXT)
+        if version_of(saved) != node.version:
+            raise changed(node, saved, node.version)
     op = plan.op
+    shape = np.broadcast_shapes(*node.shapes)
+    divisor = getattr(node, "divisor", None)            # not None: the node also sums (0) or averages its results
+    is_complex = node.kind.dtype.is_complex
+    if _made_kind(node).dtype.is_complex != is_complex or (is_complex and (op.adjoint is not None or op.partials is None)):
+        return _transposed(node, tangents, {})[0]
     values = dict(zip(op.inputs, saved, strict=False))
     if plan.keeps_out:
         out = alias(saved[-1])
         if modes.enabled:
             out._node, out._needs = node, True
         values["out"] = out
-    is_complex = node.kind.dtype.is_complex
-    if is_complex and (op.adjoint is not None or op.partials is None):
-        return _transposed(node, tangents, {})[0]
     total = None
     for e, k in zip(plan.expressions, plan.places, strict=True):
         t = tangents[k]
@@ -116,13 +194,19 @@ def _pointwise(node: PointwiseNode, tangents: list) -> Tensor:
         part = evaluate(e, values)
         part = part.conj() if is_complex else part
         total = part if total is None else total + part
-    shape = _broadcast(node.shapes)
-    return total if total._array.shape == shape else BOOK["expand"](total, shape=shape)
+    if total is None:
+        return None
+    if total._array.shape != shape:
+        total = BOOK["expand"](total, shape=shape)
+    if divisor is None:
+        return total
+    total = BOOK["sum"](total, dims=None, keepdim=False)
+    return BOOK["div"](total, divisor) if divisor else total
 
 
-def _broadcast(shapes) -> tuple[int, ...]:
-    """The shape to which the operands of a node broadcast."""
-    return np.broadcast_shapes(*shapes)
+def _made_kind(node: PointwiseNode) -> Kind:
+    """The kind of a pointwise node's result."""
+    return KIND[dtypes.by_name(node.plan.op.result(node.kind.dtype.name))]
 
 
 def _transposed(node: Node, tangents: list, shapes: dict) -> list:
@@ -197,13 +281,18 @@ def unwatch() -> None:
 def _result(node: Node, k: int, tangents: list, shapes: dict) -> tuple | None:
     """(shape, kind) of a node's k-th result; None for one without a derivative."""
     first = next(t for t in tangents if t is not None)
+    if isinstance(node, PointwiseNode):
+        kind = _made_kind(node)
+        whole = () if hasattr(node, "divisor") else np.broadcast_shapes(*node.shapes)
+        return (whole, kind) if kind.dtype.category >= 2 else None
+    own = getattr(node, "_shapes", None)                # a custom Function's
+    if own is not None:
+        return own[k] if own[k][1] is not None and own[k][1].dtype.category >= 2 else None
     noted = _made.get(node)
     if noted is not None:
         return noted[k] if noted[k][1].dtype.category >= 2 else None
     if (node, k) in shapes:
         return shapes[node, k], first._kind
-    if isinstance(node, CopySlices):
-        return node.layout.shape, first._kind
     if isinstance(node, GeneralNode) and isinstance(node.caller.op, Fold):
         dims, keepdim = node.options.get("dims"), node.options.get("keepdim", False)
         folded = range(first.ndim) if dims is None else dims

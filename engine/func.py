@@ -1,7 +1,7 @@
 """Function transforms: derivatives, Jacobians and batches of Python functions on tensors, as `torch.func` and JAX name them.
 
-Every transform runs the function on fresh inputs that require gradients and reads the tape, so transforms nest in any order and to any
-depth, and stand inside `engine.compile`. Forward mode is `engine.forward`; batches are `engine.compiler.batching`.
+Every transform runs the function on fresh inputs that require gradients and reads the tape, so transforms nest in any order and to
+any depth, and stand inside `engine.compile`. Forward mode is `engine.forward`; batches are `engine.compiler.batching`.
 """
 from __future__ import annotations
 
@@ -10,34 +10,49 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kernels.book import BOOK
-
 from . import tree
 from .autograd.modes import enable_grad
-from .errors import GradError
+from .errors import DTypeError
 from .forward import push, watching
 from .functions.registry import PUBLIC
-from .tape import Node, edge_of, modes, source_of
+from .saved import Identity
+from .tape import Node, clock, edge_of, modes, source_of
 from .tensor import Tensor
 from .walk import grad as _gradients
 
 ArgNums = int | tuple[int, ...]
+_GRAD = "grad_and_value(f)(*args)"          # how messages name the transforms
+_VJP = "vjp(f, *primals)"
+_JVP = "jvp(f, primals, tangents)"
 
 
 # --- inputs and results -------------------------------------------------------------------------------------------------
 
-def _fresh(t: Any) -> Any:
-    """A tensor with the same values that begins a graph of its own; an outer derivative goes through it."""
-    if not isinstance(t, Tensor):
-        return t
+def _fresh(t: Tensor, forward: bool) -> tuple[Tensor, Tensor]:
+    """Two tensors over the memory of `t`: the one to differentiate with respect to, where this transform's history begins, and
+    the one that the function gets, which it may write to in forward mode. An outer derivative goes through both.
+    """
     if t._kind.dtype.category < 2:
-        raise GradError(f"transforms differentiate floating point and complex tensors, got {t.dtype}")
+        if forward:
+            raise ValueError(f"Expected primal to be floating point or complex, but got: {t.dtype}")
+        raise DTypeError("only Tensors of floating point dtype can require gradients")
+    start = t.detach()
     if t.requires_grad:
-        with enable_grad():
-            return BOOK["alias"](t)
-    fresh = t.detach().requires_grad_()
-    fresh.transform = _nesting.level
-    return fresh
+        _continue(start, edge_of(t))
+    else:
+        start._needs, start.transform = True, _nesting.level
+        if not forward:
+            return start, start
+    given = start.detach()
+    _continue(given, edge_of(start))
+    return start, given
+
+
+def _continue(t: Tensor, edge: Any) -> None:
+    """Let a tensor's history go on at an edge, by a node of its own."""
+    node = object.__new__(Identity)
+    node.edges, node.hooks, node.order = (edge,), None, next(clock)
+    t._node, t._needs = node, True
 
 
 class _Nesting(threading.local):
@@ -60,29 +75,41 @@ def _inside() -> Iterator[int]:
         _nesting.level -= 1
 
 
-def _inputs(args: tuple, argnums: ArgNums) -> tuple[tuple, list[Tensor], Any]:
-    """The arguments with fresh tensors at `argnums`, those tensors, and their structure."""
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+def _numbers(args: tuple, argnums: ArgNums) -> tuple[int, ...]:
+    """`argnums` as a tuple of distinct, non-negative positions in `args`. RuntimeError where they do not fit."""
+    if not isinstance(argnums, (int, tuple)) or (isinstance(argnums, tuple) and not all(isinstance(k, int) for k in argnums)):
+        raise RuntimeError(f"argnums must be int or Tuple[int, ...], got: {type(argnums)}")
+    numbers = (argnums,) if isinstance(argnums, int) else argnums
     if not numbers:
         raise RuntimeError("argnums must be non-empty")
     count = len(args)
     for k in numbers:
-        if not isinstance(k, int) or not -count <= k < count:
+        if not -count <= k < count:
             raise RuntimeError(f"Got argnum={k}, but only {count} positional inputs")
-    fresh: list[Tensor] = []
+    found = tuple([k % count for k in numbers])
+    if len(set(found)) < len(found):
+        raise RuntimeError(f"argnums elements must be unique, got {found}")
+    return found
+
+
+def _inputs(args: tuple, argnums: ArgNums, forward: bool = False) -> tuple[tuple, list[Tensor], Any]:
+    """The arguments with fresh tensors at `argnums`, the tensors where their history begins, and their structure."""
+    starts: list[Tensor] = []
     made = list(args)
     parts = []
-    for k in numbers:
+    for k in _numbers(args, argnums):
         leaves: list = []
         structure = tree.flatten(args[k], leaves)
         for leaf in leaves:
             if not isinstance(leaf, Tensor):
-                raise RuntimeError(f"argument {k} holds {type(leaf).__name__}; only tensors can be differentiated with respect to")
-        own = [_fresh(leaf) for leaf in leaves]
-        fresh += own
-        made[k] = tree.unflatten(structure, iter(own))
+                if forward:
+                    raise RuntimeError(f"jvp(f, primals, tangents): Expected primals to only contain Tensors, got {type(leaf)}")
+                raise ValueError(f"Thing passed to transform API must be Tensor, got {type(leaf)}")
+        pairs = [_fresh(leaf, forward) for leaf in leaves]
+        starts += [start for start, _ in pairs]
+        made[k] = tree.unflatten(structure, iter([given for _, given in pairs]))
         parts.append(structure)
-    return tuple(made), fresh, parts[0] if isinstance(argnums, int) else (tuple, None, tuple(parts))
+    return tuple(made), starts, parts[0] if isinstance(argnums, int) else (tuple, None, tuple(parts))
 
 
 def _closed(tensors: Sequence[Tensor | None], level: int, outer: bool) -> list:
@@ -110,21 +137,20 @@ def _reaches_out(t: Tensor, level: int) -> bool:
     return False
 
 
-def _value(function: Callable, args: tuple, kwargs: dict, has_aux: bool) -> tuple[Any, Any]:
+def _value(name: str, function: Callable, args: tuple, kwargs: dict, has_aux: bool) -> tuple[Any, Any]:
     result = function(*args, **kwargs)
     if not has_aux:
         return result, None
     if not isinstance(result, tuple) or len(result) != 2:
-        raise RuntimeError("with has_aux=True the function must return a tuple (output, aux), got "
-                           f"{type(result).__name__}")
+        raise RuntimeError(f"{name}: output of function f should be a tuple: (output, aux) if has_aux is True")
     return result
 
 
-def _scalar(name: str, y: Any) -> Tensor:
+def _scalar(y: Any) -> Tensor:
     if not isinstance(y, Tensor):
-        raise RuntimeError(f"{name}: Expected f(*args) to return a Tensor, got {type(y).__name__}")
+        raise RuntimeError(f"{_GRAD}: Expected f(*args) to return a Tensor, got {type(y)}")
     if y.ndim:
-        raise RuntimeError(f"{name}: Expected f(*args) to return a scalar tensor, got tensor with {y.ndim} dims. Maybe you "
+        raise RuntimeError(f"{_GRAD}: Expected f(*args) to return a scalar Tensor, got tensor with {y.ndim} dims. Maybe you "
                            "wanted to use the vjp or jacrev APIs instead?")
     return y
 
@@ -142,7 +168,7 @@ def value_and_grad(func: Callable, argnums: ArgNums = 0, has_aux: bool = False) 
     where the value is no scalar tensor.
     """
     def transformed(*args, **kwargs):
-        value, gradient, aux = _value_and_grad("value_and_grad", func, argnums, has_aux, args, kwargs)
+        value, gradient, aux = _value_and_grad(func, argnums, has_aux, args, kwargs)
         return ((value, aux), gradient) if has_aux else (value, gradient)
     return _named(transformed, func)
 
@@ -150,7 +176,7 @@ def value_and_grad(func: Callable, argnums: ArgNums = 0, has_aux: bool = False) 
 def grad(func: Callable, argnums: ArgNums = 0, has_aux: bool = False) -> Callable:
     """A function that gives the gradient of a scalar function; with `has_aux` (gradient, aux). As `torch.func.grad`."""
     def transformed(*args, **kwargs):
-        _, gradient, aux = _value_and_grad("grad", func, argnums, has_aux, args, kwargs)
+        _, gradient, aux = _value_and_grad(func, argnums, has_aux, args, kwargs)
         return (gradient, aux) if has_aux else gradient
     return _named(transformed, func)
 
@@ -158,17 +184,18 @@ def grad(func: Callable, argnums: ArgNums = 0, has_aux: bool = False) -> Callabl
 def grad_and_value(func: Callable, argnums: ArgNums = 0, has_aux: bool = False) -> Callable:
     """A function that gives (gradient, value), with `has_aux` (gradient, (value, aux)). As `torch.func.grad_and_value`."""
     def transformed(*args, **kwargs):
-        value, gradient, aux = _value_and_grad("grad_and_value", func, argnums, has_aux, args, kwargs)
+        value, gradient, aux = _value_and_grad(func, argnums, has_aux, args, kwargs)
         return gradient, (value, aux) if has_aux else value
     return _named(transformed, func)
 
 
-def _value_and_grad(name: str, func, argnums, has_aux, args, kwargs):
+def _value_and_grad(func: Callable, argnums: ArgNums, has_aux: bool, args: tuple, kwargs: dict) -> tuple[Any, Any, Any]:
+    """(value, gradient, aux)."""
     outer = modes.enabled
     with _inside() as level:
         args, inputs, structure = _inputs(args, argnums)
-        y, aux = _value(func, args, kwargs, has_aux)
-        y = _scalar(name, y)
+        y, aux = _value(_GRAD, func, args, kwargs, has_aux)
+        y = _scalar(y)
         again = outer and _reaches_out(y, level)
         if y.requires_grad:
             found = _gradients(y, inputs, create_graph=again, allow_unused=True)
@@ -187,26 +214,31 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     """
     outer = modes.enabled
     with _inside() as level:
-        args, inputs, structure = _inputs(primals, tuple(range(len(primals))))
-        y, aux = _value(func, args, {}, has_aux)
+        args, inputs, structure = _inputs(primals, tuple(range(len(primals)))) if primals else ((), [], (tuple, None, ()))
+        y, aux = _value(_VJP, func, args, {}, has_aux)
     leaves: list = []
     shape = tree.flatten(y, leaves)
-    _all_tensors("vjp", leaves)
+    _all_tensors(_VJP, leaves)
+    for t in leaves:
+        if t._kind.dtype.category < 2:
+            raise RuntimeError("vjp(f, ...): All outputs of f must be floating-point or complex Tensors, got Tensor with dtype "
+                               f"{t.dtype}")
     again = outer and any(_reaches_out(t, level) for t in leaves)
 
-    def vjp_fn(*cotangents, retain_graph: bool = True, create_graph: bool | None = None):
+    def vjp_fn(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> tuple:
         given: list = []
-        own = tree.flatten(cotangents[0] if len(cotangents) == 1 else cotangents, given)
+        own = tree.flatten(cotangents, given)
         if own != shape:
-            raise RuntimeError("vjp_fn: Expected the cotangents to have the structure of the function's output")
+            raise RuntimeError("Expected pytree structure of cotangents to be the same as pytree structure of outputs to the "
+                               f"function. cotangents: {_shown(own)}, primal output: {_shown(shape)}")
         recording = modes.enabled and (again or any(g.requires_grad for g in given))
+        recording = recording if create_graph is None else create_graph
         pairs = [(t, g) for t, g in zip(leaves, given, strict=True) if t.requires_grad]
         with enable_grad():
-            found = _gradients([t for t, _ in pairs], inputs, [g for _, g in pairs], retain_graph=True,
+            found = _gradients([t for t, _ in pairs], inputs, [g for _, g in pairs], retain_graph=retain_graph or recording,
                                create_graph=recording, allow_unused=True) if pairs else (None,) * len(inputs)
             found = [PUBLIC["zeros_like"](t) if g is None else g for g, t in zip(found, inputs, strict=True)]
-        result = tree.unflatten(structure, iter(_closed(found, level, recording)))
-        return result
+        return tree.unflatten(structure, iter(_closed(found, level, recording)))
     value = tree.unflatten(shape, iter(_closed(leaves, level, again)))
     return (value, vjp_fn, _aux(aux, level, again)) if has_aux else (value, vjp_fn)
 
@@ -215,8 +247,20 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
 
 def jvp(func: Callable, primals: Any, tangents: Any, *, strict: bool = False, has_aux: bool = False) -> tuple:
     """(output, tangent of the output), with `has_aux` (output, tangent, aux): the Jacobian times `tangents`, by forward mode."""
-    if not isinstance(primals, tuple) or not isinstance(tangents, tuple) or not primals:
-        raise RuntimeError("jvp(f, primals, tangents): primals and tangents must be non-empty tuples")
+    if not isinstance(primals, tuple):
+        raise RuntimeError(f"{_JVP}: Expected primals to be a tuple. E.g. it should be valid to call f(*primals).")
+    first, second = _structure(primals), _structure(tangents)
+    if first != second:
+        raise RuntimeError(f"{_JVP}: Expected primals and tangents to have the same python structure. For example, if primals "
+                           f"is a tuple of 3 tensors, tangents also must be. Got primals with structure {_shown(first)} and "
+                           f"tangents with structure {_shown(second)}")
+    if first == (tuple, None, ()):
+        raise RuntimeError(f"{_JVP}: Expected primals to contain at least one Tensor.")
+    for x, t in zip(tree.leaves_of(primals), tree.leaves_of(tangents), strict=True):
+        if isinstance(x, Tensor) and isinstance(t, Tensor) and t._array.shape != x._array.shape:
+            raise RuntimeError("Trying to set a forward gradient that has a different size than that of the original Tensor, this "
+                               f"is not supported. Tensor is of size {list(x.shape)} while the given forward gradient is of size "
+                               f"{list(t.shape)}.")
     value, jvp_fn, aux = _linearized(func, primals, has_aux, strict)
     pushed = jvp_fn(*tangents)
     return (value, pushed, aux) if has_aux else (value, pushed)
@@ -231,21 +275,24 @@ def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
 def _linearized(func: Callable, primals: tuple, has_aux: bool, strict: bool):
     outer = modes.enabled
     with _inside() as level, watching():
-        args, inputs, structure = _inputs(primals, tuple(range(len(primals))))
-        y, aux = _value(func, args, {}, has_aux)
+        args, inputs, structure = _inputs(primals, tuple(range(len(primals))), forward=True)
+        y, aux = _value(_JVP, func, args, {}, has_aux)
     leaves: list = []
     shape = tree.flatten(y, leaves)
-    _all_tensors("jvp", leaves)
+    _all_tensors(_JVP, leaves)
     again = outer and any(_reaches_out(t, level) for t in leaves)
 
     def jvp_fn(*tangents):
         given: list = []
-        if tree.flatten(tangents, given) != structure:
-            raise RuntimeError("jvp: Expected primals and tangents to have the same python structure")
-        for t, x in zip(given, inputs, strict=True):
-            if not isinstance(t, Tensor) or t._array.shape != x._array.shape:
-                raise RuntimeError("jvp: Expected each tangent to have the shape of its primal, got "
-                                   f"{list(t.shape) if isinstance(t, Tensor) else t!r} for {list(x.shape)}")
+        own = tree.flatten(tangents, given)
+        if own != structure:
+            raise RuntimeError(f"Expected the tangents {_shown(own)} to have the same argspec as the primals {_shown(structure)}")
+        for k, (t, x) in enumerate(zip(given, inputs, strict=True)):
+            if not isinstance(t, Tensor):
+                raise RuntimeError(f"{_JVP}: Expected tangents to only contain Tensors, got {type(t)}")
+            if t._array.shape != x._array.shape:
+                raise RuntimeError(f"tangent:{k} with shape {t.shape} in flattened pytree doesn't match the shape {x.shape} of the "
+                                   "corresponding primal.")
         recording = modes.enabled and (again or any(t.requires_grad for t in given))
         before = modes.enabled
         modes.enabled = recording
@@ -255,7 +302,8 @@ def _linearized(func: Callable, primals: tuple, has_aux: bool, strict: bool):
         finally:
             modes.enabled = before
         if strict and any(t is None for t in found):
-            raise RuntimeError("jvp: strict=True, but an output does not depend on the inputs")
+            raise RuntimeError("jvp(f, primals, tangents, strict=True): The output of f is independent of the inputs. This is not "
+                               "allowed with strict=True.")
         found = [PUBLIC["zeros_like"](y) if t is None else t for t, y in zip(found, leaves, strict=True)]
         return tree.unflatten(shape, iter(_closed(found, level, recording)))
     value = tree.unflatten(shape, iter(_closed(leaves, level, again)))
@@ -263,19 +311,39 @@ def _linearized(func: Callable, primals: tuple, has_aux: bool, strict: bool):
 
 
 def _all_tensors(name: str, leaves: list) -> None:
+    if not leaves or leaves == [None]:
+        raise RuntimeError(f"{name}: Expected f to be a function that has non-empty output (got output = {leaves})")
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
-            raise RuntimeError(f"{name}(f, *primals): Expected f(*primals) to return only tensors, got unsupported type "
-                               f"{type(leaf).__name__}")
+            raise RuntimeError(f"{name}: expected f(*primals) to return only tensors, got unsupported type {type(leaf)}")
+
+
+def _shown(structure: Any) -> str:
+    """A structure as messages show it: `(*, {'a': *})`."""
+    if structure is tree.LEAF:
+        return "*"
+    cls, names, parts = structure
+    inner = [_shown(p) for p in parts]
+    if names is not None:
+        return "{" + ", ".join(f"{n!r}: {p}" for n, p in zip(names, inner, strict=True)) + "}"
+    return f"[{', '.join(inner)}]" if issubclass(cls, list) else f"({', '.join(inner)}{',' * (len(inner) == 1)})"
 
 
 # --- Jacobians and Hessians ---------------------------------------------------------------------------------------------
 
 def jacrev(func: Callable, argnums: ArgNums = 0, *, has_aux: bool = False, chunk_size: int | None = None) -> Callable:
-    """The Jacobian by reverse mode: shape of the output, then shape of the input; nested as output and `argnums` are."""
+    """The Jacobian by reverse mode: shape of the output, then shape of the input; nested as output and `argnums` are.
+
+    Rows are computed one by one, so that memory does not grow with `chunk_size`, which is there for PyTorch's programs. Errors:
+    RuntimeError for complex inputs, whose Jacobian is no complex matrix; ValueError for a `chunk_size` below one.
+    """
+    if chunk_size is not None and chunk_size <= 0:
+        raise ValueError("jacrev: `chunk_size` should be greater than 0.")
+
     def transformed(*args, **kwargs):
-        numbers = (argnums,) if isinstance(argnums, int) else argnums
+        numbers = _numbers(args, argnums)
         chosen = tuple(args[k] for k in numbers)
+        _only_real("jacrev", chosen)
 
         def partial(*values):
             full = list(args)
@@ -301,10 +369,16 @@ def jacrev(func: Callable, argnums: ArgNums = 0, *, has_aux: bool = False, chunk
 
 
 def jacfwd(func: Callable, argnums: ArgNums = 0, has_aux: bool = False, *, randomness: str = "error") -> Callable:
-    """The Jacobian by forward mode; as `jacrev` otherwise, and faster where there are fewer inputs than outputs."""
+    """The Jacobian by forward mode; as `jacrev` otherwise, and faster where there are fewer inputs than outputs.
+
+    The function runs once, so that random numbers are the same along all directions, whatever `randomness` says.
+    """
+    _check_randomness(randomness)
+
     def transformed(*args, **kwargs):
-        numbers = (argnums,) if isinstance(argnums, int) else argnums
+        numbers = _numbers(args, argnums)
         chosen = tuple(args[k] for k in numbers)
+        _only_real("jacfwd", chosen)
 
         def partial(*values):
             full = list(args)
@@ -338,7 +412,18 @@ def jacfwd(func: Callable, argnums: ArgNums = 0, has_aux: bool = False, *, rando
     return _named(transformed, func)
 
 
-def _basis(x: Tensor):
+def _only_real(name: str, chosen: tuple) -> None:
+    for k, t in enumerate(tree.leaves_of(chosen)):
+        if isinstance(t, Tensor) and t.is_complex():
+            raise RuntimeError(f"{name}: Expected all inputs to be real but received complex tensor at flattened input idx: {k}")
+
+
+def _check_randomness(randomness: str) -> None:
+    if randomness not in ("error", "different", "same"):
+        raise RuntimeError(f"Only allowed values for randomness are 'error', 'different', or 'same'. Got {randomness}")
+
+
+def _basis(x: Tensor) -> list[Tensor]:
     """The unit tensors of a shape."""
     count = x.numel()
     if not count:
@@ -375,32 +460,45 @@ def hvp(func: Callable, primals: tuple, tangents: tuple) -> Any:
 
 # --- modules and batches ------------------------------------------------------------------------------------------------
 
-def functional_call(module, parameter_and_buffer_dicts, args: Any = (), kwargs: dict | None = None, *,
+def functional_call(module: Any, parameter_and_buffer_dicts: Any, args: Any = (), kwargs: dict | None = None, *,
                     tie_weights: bool = True, strict: bool = False) -> Any:
     """Call a module with these tensors in place of its parameters and buffers (by name; a dict, or several)."""
     given = parameter_and_buffer_dicts
+    if not isinstance(given, (dict, list, tuple)):
+        raise ValueError(f"Expected parameter_and_buffer_dicts to be a dict, or a list/tuple of dicts, but got {type(given)}")
     if not isinstance(given, dict):
+        if not all(isinstance(one, dict) for one in given):
+            raise ValueError("Expected all elements of parameter_and_buffer_dicts to be dictionaries")
         merged: dict = {}
         for one in given:
             if merged.keys() & one.keys():
-                raise ValueError(f"{sorted(merged.keys() & one.keys())[0]} appears in multiple dictionaries; behavior of "
+                raise ValueError(f"{sorted(merged.keys() & one.keys())} appeared in multiple dictionaries; behavior of "
                                  "functional call is ambiguous")
             merged.update(one)
         given = merged
     own = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
     unknown = [n for n in given if n not in own]
     missing = [n for n in own if n not in given]
-    if strict and (unknown or missing):
-        raise RuntimeError(f"functional_call: unexpected key(s): {', '.join(unknown)}; missing key(s): {', '.join(missing)}")
-    if unknown:
-        raise KeyError(f"{type(module).__name__} has no parameter or buffer {unknown[0]!r}")
     values = dict(given)
     if tie_weights:
         for name, tensor in own.items():
             if name not in values:
-                tied = next((n for n in given if own[n] is tensor), None)
+                tied = next((n for n in given if n in own and own[n] is tensor), None)
                 if tied is not None:
                     values[name] = given[tied]
+    missing = [n for n in missing if n not in values]
+    if strict and (unknown or missing):
+        lines = [f"Error(s) in reparametrizing for {type(module).__name__}:"]
+        if unknown:
+            lines.append("Unexpected key(s): " + ", ".join(f"'{n}'" for n in unknown) + ".")
+        if missing:
+            lines.append("Missing key(s): " + ", ".join(f"'{n}'" for n in missing) + ".")
+        raise RuntimeError("\n\t".join(lines))
+    for name in unknown:
+        del values[name]
+    for value in values.values():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{value!r} is not an instance of engine.Tensor")
     undo = []
     try:
         for name, value in values.items():
@@ -409,7 +507,7 @@ def functional_call(module, parameter_and_buffer_dicts, args: Any = (), kwargs: 
             table = holder._parameters if last in holder._parameters else holder._buffers
             undo.append((table, last, table[last]))
             table[last] = value
-        args = args if isinstance(args, tuple) else (args,)
+        args = () if args is None else args if isinstance(args, tuple) else (args,)
         return module(*args, **(kwargs or {}))
     finally:
         for table, last, before in reversed(undo):
@@ -422,6 +520,8 @@ def stack_module_state(models: Sequence) -> tuple[dict, dict]:
         raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
     if len({type(m) for m in models}) > 1:
         raise RuntimeError("stack_module_state: Expected all models to be of the same class.")
+    if len({m.training for m in models}) > 1:
+        raise RuntimeError("stack_module_state: Expected all models to have the same training/eval mode.")
 
     def stacked(named: list[dict]) -> dict:
         return {n: PUBLIC["stack"]([one[n] for one in named]).detach() for n in named[0]}
@@ -433,15 +533,14 @@ def stack_module_state(models: Sequence) -> tuple[dict, dict]:
 
 def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *,
          chunk_size: int | None = None) -> Callable:
-    """A function over batches: `func` sees one element of the dimension `in_dims` of its arguments, results are stacked at `out_dims`.
+    """A function over batches: `func` sees one element of the dimension `in_dims` of its arguments; results stack at `out_dims`.
 
     The function runs once, on the first element; the program that it traces is then run for the whole batch at once, so there is no
     loop in Python. `in_dims` is an int, None (not batched), or a nest of them. Errors: ValueError for dimensions that do not
     fit, RuntimeError where the function looks at a batched value (`if x.sum() > 0`) or draws random numbers.
     """
     from .compiler.batching import vmapped
-    if randomness not in ("error", "different", "same"):
-        raise RuntimeError(f"Only allowed values for randomness are 'error', 'different', or 'same'. Got {randomness}")
+    _check_randomness(randomness)
     return _named(vmapped(func, in_dims, out_dims, randomness, chunk_size), func)
 
 

@@ -57,12 +57,12 @@ globals().update((name, _publish_one(name)) for name in _ONE)
 globals().update((name, _publish_two(name)) for name in _TWO)
 
 
-def softmax(input: Tensor, dim: int, *, dtype=None) -> Tensor:
+def softmax(input: Tensor, dim: int, *, dtype: engine.dtype | None = None) -> Tensor:
     """exp(x) over its sum along `dim`."""
     return engine.softmax(input, dim, dtype=dtype)
 
 
-def log_softmax(input: Tensor, dim: int, *, dtype=None) -> Tensor:
+def log_softmax(input: Tensor, dim: int, *, dtype: engine.dtype | None = None) -> Tensor:
     """The logarithm of softmax along `dim`."""
     return engine.log_softmax(input, dim, dtype=dtype)
 

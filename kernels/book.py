@@ -224,8 +224,9 @@ class Structural(Operator):
 
     `forward(*arrays, **options)` returns an array or a tuple of arrays; a view shares memory where `view` is set.
     `adjoint` names what it needs among: `g` (or `gs`, one per result, None where missing), the inputs, `out`, `out1` (the
-    second result alone, one of `nondiff`), the options, and `<input>_shape`; only what it names is kept for backward. `linear`: linear in its inputs, so that forward
-    mode is the operator itself. `nondiff`: results without derivative (indices). `many`: the first input is a sequence.
+    second result alone, one of `nondiff`), the options, and `<input>_shape`; only what it names is kept for backward.
+    `linear`: linear in its inputs, so that forward mode is the operator itself. `nondiff`: results without derivative
+    (indices). `many`: the first input is a sequence.
     `quick`: the adjoint once more, with the same arguments, on arrays: for operators so common that what their adjoint costs
     besides its numbers was measured to matter. Used where gradients are not recorded; None from it asks for `adjoint`.
     """

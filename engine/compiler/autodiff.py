@@ -26,7 +26,8 @@ CHEAP = 200         # work an element up to which a value is computed again inst
 class Joint:
     """Forward and backward as one graph, until `split` parts them.
 
-    `needed`: which outputs require gradients; `boundary`: the tensors that gradients go to; `gradients`: where they are, None for none.
+    `needed`: which outputs require gradients; `boundary`: the tensors that gradients go to; `gradients`: where they are,
+    None for none.
     """
 
     def __init__(self, needed, boundary, cotangents: list[Value], gradients: list[Ref | None]):
@@ -107,7 +108,8 @@ class Joint:
 
 
 def backward_of(tracer, outputs: list[Tensor], needed: list[int], start: int, target) -> Joint | None:
-    """Trace the backward pass of some outputs; `start`: the clock when the trace began. None where nothing known gets a gradient."""
+    """Trace the backward pass of some outputs; `start`: the clock when the trace began. None where no known tensor gets a gradient.
+    """
     boundary: list = []
     keys: dict = {}
     seen: set = set()

@@ -1,8 +1,8 @@
 """What a function reads besides its arguments: numbers and switches in closures, globals, objects, modules and optimizers.
 
 A program is right for the values that were there when it was traced, so they are part of its signature. Seen are names that the
-function's code mentions, in the functions that it calls by name, and the plain attributes of objects found so; a module's `training`
-switches, and an optimizer's options. Tensors are not values but inputs; here only which tensor a name stands for counts.
+function's code mentions, in the functions that it calls by name, and the plain attributes of objects found so; a module's
+`training` switches, and an optimizer's options. Tensors are not values but inputs; here only which tensor a name stands for counts.
 """
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ class Environment:
         elif isinstance(found, (list, tuple)) and len(found) <= 64:
             for item in found:
                 self._look(item, depth + 1)
-        elif not isinstance(found, (Tensor, type, types.ModuleType, *PLAIN)) and hasattr(found, "__dict__"):
-            if not type(found).__module__.startswith(("engine", "kernels", "numpy")):
-                self._attributes(found, depth)
+        elif (not isinstance(found, (Tensor, type, types.ModuleType, *PLAIN)) and hasattr(found, "__dict__")
+              and not type(found).__module__.startswith(("engine", "kernels", "numpy"))):
+            self._attributes(found, depth)
 
     def _function(self, function: types.FunctionType, depth: int) -> None:
         if (function.__module__ or "").partition(".")[0] in ("engine", "kernels", "numpy"):
             return
         code = function.__code__
-        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        for cell in function.__closure__ or ():
             self.readers.append(lambda cell=cell: _plain(_content(cell)))
             self._look(_content(cell), depth + 1)
         space = function.__globals__

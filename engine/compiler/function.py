@@ -1,8 +1,8 @@
 """Compiled functions: one program for each signature, guards between programs, and what a call leaves behind.
 
 A call takes the arguments apart, finds the program of their signature (structure, shapes, dtypes, which require gradients, Python
-values, grad mode, and the Python numbers that the function reads elsewhere), runs it, and puts back what the function would have left:
-written tensors, version counters, `.grad`, results with a node that runs the compiled backward pass.
+values, grad mode, and the Python numbers that the function reads elsewhere), runs it, and puts back what the function
+would have left: written tensors, version counters, `.grad`, results with a node that runs the compiled backward pass.
 """
 from __future__ import annotations
 
@@ -54,10 +54,7 @@ class Variant:
         for owner in self.recorded.owners:
             if not owner.fits():
                 return False
-        for target, none in self.recorded.had_gradient:
-            if (target.tensor(tensors)._grad is None) is not none:
-                return False
-        return True
+        return all((target.tensor(tensors)._grad is None) is none for target, none in self.recorded.had_gradient)
 
     def run(self, tensors: list[Tensor]):
         """(results as arrays, new values of writes) for tensors of the signature; MISS where a guard sees another value."""
@@ -102,14 +99,17 @@ class Variant:
 def quick(variant: Variant, tensors: list[Tensor], structure, environment: Environment) -> Callable | None:
     """The shortest way through a program: one generated function that checks its arguments, runs the kernels, wraps the results.
 
-    None where a call has more to do: guards, writes, gradients, arguments that are not all tensors, results that are not all new. The
-    function gives MISS for arguments that the program is not for.
+    None where a call has more to do: guards, writes, gradients, arguments that are not all tensors, results that are not
+    all new. The function gives MISS for arguments that the program is not for.
     """
     recorded, program = variant.recorded, variant.forward
-    plain = (structure[2][0][0] is tuple and all(part is tree.LEAF for part in structure[2][0][2]) and not structure[2][1][2]
-             and len(structure[2][0][2]) == len(tensors) and all(t.__class__ is Tensor for t in tensors))
-    if not plain or recorded.had_gradient or variant.backward is not None or program.guards or recorded.written or recorded.bumps or recorded.gradients or any(
-            o.array is None for o in recorded.outputs) or any(not is_tensor for is_tensor, _ in recorded.leaves):
+    (_, _, parts), options = structure[2]
+    plain = not options[2] and all(part is tree.LEAF for part in parts) and len(parts) == len(tensors) and all(
+        t.__class__ is Tensor for t in tensors)
+    more = (recorded.had_gradient or recorded.written or recorded.bumps or recorded.gradients or program.guards
+            or variant.backward is not None)
+    if not plain or more or any(o.array is None or o.needs for o in recorded.outputs) or not all(
+            is_tensor for is_tensor, _ in recorded.leaves):
         return None
     space = {**program.space, "Tensor": Tensor, "new": object.__new__, "MISS": MISS, "modes": modes, "DEFAULT": dtypes.DEFAULT,
              "default": dtypes.DEFAULT.dtype, "environment": environment.values, "expected": environment.values()}

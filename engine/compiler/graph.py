@@ -145,7 +145,8 @@ class Put(Node):
     fill: complex | None = None
 
     def about(self) -> str:
-        return f", at={self.place.offset}; {' '.join(f'{n}:{s}' for n, s in zip(self.place.shape, self.place.strides, strict=True))}"
+        steps = " ".join(f"{n}:{s}" for n, s in zip(self.place.shape, self.place.strides, strict=True))
+        return f", at={self.place.offset}; {steps}"
 
 
 @dataclasses.dataclass(eq=False, repr=False)

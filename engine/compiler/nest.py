@@ -1,9 +1,10 @@
 """Loop nests: one kernel for many nodes of a program, over rows and the columns of each row.
 
-A nest walks an index space, its domain. Nodes whose values are not stored are computed where they are read ("inlined"): the index of
-the reader, an affine form of the loop variables, is carried through views to the values they read, down to memory. Folds over the last
-dimensions of the domain are finished row by row, so that what depends on them (softmax, norms) follows in the same kernel, in the next
-phase. Rows are cut into chunks that run on several threads; sizes and strides are constants in the source.
+A nest walks an index space, its domain. Nodes whose values are not stored are computed where they are read ("inlined"):
+the index of the reader, an affine form of the loop variables, is carried through views to the values they read, down to
+memory. Folds over the last dimensions of the domain are finished row by row, so that what depends on them (softmax, norms)
+follows in the same kernel, in the next phase. Rows are cut into chunks that run on several threads; sizes and strides are
+constants in the source.
 """
 from __future__ import annotations
 
@@ -158,8 +159,8 @@ class Body:
 class Nest:
     """One kernel under construction.
 
-    `dims`: sizes of the domain; the first `rows` of them are rows. `phases[p]`: nodes of phase p in order. A node's values lie over the
-    whole domain, or over the rows only.
+    `dims`: sizes of the domain; the first `rows` of them are rows. `phases[p]`: nodes of phase p in order. A node's values
+    lie over the whole domain, or over the rows only.
     """
 
     def __init__(self, name: str, dims: tuple[int, ...], rows: int):
@@ -329,7 +330,8 @@ class _Folding:
         return [f"s{self.k}_{c}, {lane} * {ITEMSIZE[d]}" for c, d in enumerate(self.types)]
 
     def _peek(self, lane: str) -> str:
-        values = [f"as_{d}({loaded(d, *place.split(', ', 1), 'peek')})" for d, place in zip(self.types, self._slots(lane), strict=True)]
+        places = [place.split(", ", 1) for place in self._slots(lane)]
+        values = [f"as_{d}({loaded(d, *place, 'peek')})" for d, place in zip(self.types, places, strict=True)]
         return values[0] if len(values) == 1 else f"({', '.join(values)})"
 
     def _keep(self, body: Body, lane: str, value: str) -> None:
@@ -403,9 +405,8 @@ class _Folding:
             if id(v) in self.nest.stored:
                 at: Affine = ()
                 kept = [i for d, i in enumerate(self.nest.fold_index[id(node)]) if d not in node.dims]
-                strides = [s for s, n in zip(v.strides, v.shape, strict=True)]
-                shape = [n for n in v.shape]
-                if len(shape) != len(kept):         # folded dimensions kept at size 1, or dropped
+                strides: list[int] = list(v.strides)
+                if len(strides) != len(kept):       # folded dimensions kept at size 1, or dropped
                     strides = [s for d, s in enumerate(v.strides) if d not in node.dims]
                 for name, s in zip(kept, strides, strict=True):
                     at = plus(at, affine({name: 1}), s)

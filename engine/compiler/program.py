@@ -152,9 +152,8 @@ class Executable:
 def _view(array: np.ndarray, shape, strides, offset) -> np.ndarray:
     """Another look at the memory of an array."""
     if not array.flags.c_contiguous:
-        flat = np.lib.stride_tricks.as_strided(array, (1 + sum((n - 1) * s for n, s in zip(array.shape, array.strides)) // array.itemsize,),
-                                               (array.itemsize,))
-        return np.ndarray(shape, array.dtype, flat, offset, strides)
+        extent = 1 + sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) // array.itemsize
+        array = np.lib.stride_tricks.as_strided(array, (extent,), (array.itemsize,))
     return np.ndarray(shape, array.dtype, array, offset, strides)
 
 

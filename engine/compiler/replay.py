@@ -64,14 +64,14 @@ def view(tensor: Tensor, ref: Ref) -> Tensor:
         return tensor
     if tensor.stride() == value.strides:
         return tensor.as_strided(ref.shape, ref.strides, tensor.storage_offset() + ref.offset)
-    ordered = sorted(range(len(value.shape)), key=lambda d: -value.strides[d])      # memory as the trace had it, row-major in this order
+    ordered = sorted(range(len(value.shape)), key=lambda d: -value.strides[d])      # in it the trace's memory is row-major
     dense = tensor.permute(ordered).contiguous()
     return dense.as_strided(ref.shape, ref.strides, ref.offset)
 
 
 def replay_gradients(compiled, node, cotangents) -> list:
     """The gradients of a compiled function as recorded functions of its inputs and cotangents."""
-    joint, recorded = compiled.joint, compiled.recorded
+    joint = compiled.joint
     graph = joint.graph
     values: dict[int, Tensor] = {}
     for v, t in zip([*graph.inputs, *(v for v, o in graph.captured if o is not None)], node.tensors, strict=True):

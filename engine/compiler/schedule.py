@@ -261,7 +261,7 @@ def nest_of(schedule: Schedule, fused: Fused, number: int, pieces: dict[int, lis
     sizes = dict(zip(names, fused.full, strict=True))
     dims = tuple(sizes[f"i{k}"] for k in range(len(names)))
     nest = Nest(f"nest{number}", dims, fused.rows())
-    nest.stored = {k for k in schedule.stored}
+    nest.stored = set(schedule.stored)
     phases = 1 + max(fused.phase.values())
     nest.phases = [[n for n in fused.members if fused.phase[id(n)] == p] for p in range(phases)]
     total = math.prod(fused.full)

@@ -23,11 +23,11 @@ from .updates import Numbers
 
 
 class Owner:
-    """A tensor that the function found elsewhere; `of_gradient`: it is that tensor's `.grad`."""
+    """A tensor that the function found elsewhere: `holder`, or where a gradient is given, the present `.grad` of `holder`."""
 
-    def __init__(self, holder: Tensor, of_gradient: bool = False):
-        self.holder, self.of_gradient = holder, of_gradient
-        found = self.get()
+    def __init__(self, holder: Tensor, gradient: Tensor | None = None):
+        self.holder, self.of_gradient = holder, gradient is not None
+        found = holder if gradient is None else gradient
         self.kind: Kind = found._kind
         self.shape, self.strides, self.needs = found._array.shape, found._array.strides, found._needs
 
@@ -130,23 +130,14 @@ def record(function: Callable, args, kwargs, tensors: list[Tensor], derivatives:
     """
     tracer = Tracer()
     tracer.arguments, tracer.existing = tensors, _existing(tensors)
-    graph = tracer.graph
     for t in tensors:
-        value = tracer.add(t._array, None)
-        graph.inputs.append(value)
-    versions = {}
-    for t in tensors:
-        versions[id(t)] = (t, t._version, t._node, t._needs)
+        tracer.graph.inputs.append(tracer.add(t._array, None))
+    before = [(t, t._version, t._node, t._needs) for t in tensors]
     start = next(tape.clock)
     with trace.recording(tracer), _Gradients(tracer) as watched:
         result = function(*args, **kwargs)
-        leaves: list = []
-        structure = tree.flatten(result, leaves)
-        tracer.paused += 1
-        try:
-            recorded = _collect(tracer, graph, tensors, leaves, structure, watched.before, versions, start, derivatives, watched.read)
-        finally:
-            tracer.paused -= 1
+        with tracer.pause():
+            recorded = _Collector(tracer, watched, before, start).collect(result, derivatives)
     return recorded, result
 
 
@@ -166,118 +157,112 @@ def _existing(tensors: list[Tensor]) -> list[tuple[int, int, Tensor]]:
     return found
 
 
-def _collect(tracer, graph, tensors, leaves, structure, gradients, versions, start, derivatives, read) -> Recorded:
-    arguments = {id(t): k for k, t in enumerate(tensors)}
-    owners: list[Owner] = []
-    constants = {id(t) for kind in KIND.values() for t in kind.constants.values()}
-    holders = {id(t._grad): t for _, _, t in tracer.existing if t._grad is not None}
-    for t in tensors:
-        if t._grad is not None:
-            holders[id(t._grad)] = t
-    first = {id(t): g for t, g in gradients.values()}
-    for t, g in gradients.values():
-        if g is not None:
-            holders[id(g)] = t
-    by_tensor: dict[int, Owner] = {}
+class _Collector:
+    """After the run: what it gave back, what it left behind, whose memory it used."""
 
-    def target(t: Tensor) -> Target:
-        if id(t) in arguments:
-            return Target(arguments[id(t)])
-        owner = by_tensor.get(id(t))
-        if owner is None:
-            owner = by_tensor[id(t)] = Owner(t)
-        return Target(owner=owner)
-    known = arguments.keys() | {id(t) for _, _, t in tracer.existing}
-    outputs: list[Output] = []
+    def __init__(self, tracer: Tracer, watched: _Gradients, before: list, start: int):
+        self.tracer, self.graph, self.before, self.start = tracer, tracer.graph, before, start
+        self.seen, self.looked = watched.before, watched.read
+        self.arguments = {id(t): k for k, t in enumerate(tracer.arguments)}
+        self.known = self.arguments.keys() | {id(t) for _, _, t in tracer.existing}
+        self.owners: dict[int, Owner] = {}
+        self.outputs: list[Output] = []
 
-    def output(t: Tensor) -> int:
-        if id(t) in known:
-            outputs.append(Output(target(t)))
+    def collect(self, result: Any, derivatives: bool) -> Recorded:
+        leaves: list = []
+        structure = tree.flatten(result, leaves)
+        given = [(isinstance(leaf, Tensor), None if isinstance(leaf, Tensor) else leaf) for leaf in leaves]
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        for t in tensors:
+            self.output(t, derivatives)
+        gradients, had_gradient = self.gradients(derivatives)
+        joint = None
+        needed = [k for k, o in enumerate(self.outputs[:len(tensors)]) if o.needs]
+        if needed and derivatives and modes.enabled:
+            joint = autodiff.backward_of(self.tracer, [tensors[k] for k in needed], needed, self.start, self.target)
+        self.capture()
+        written = self.writes()
+        bumps = self.versions() + [(t, 1) for t in written if t.owner is not None]
+        if joint is None:
+            improve(self.graph)
         else:
-            if t._array.size and tracer.block(t._array) is None:
+            joint.split(self.graph)
+        return Recorded(self.graph, [o for _, o in self.graph.captured if o is not None], structure, given, self.outputs, written,
+                        bumps, gradients, had_gradient, joint)
+
+    def target(self, t: Tensor) -> Target:
+        """How a later run finds a tensor that was there before."""
+        if id(t) in self.arguments:
+            return Target(self.arguments[id(t)])
+        if id(t) not in self.owners:
+            self.owners[id(t)] = Owner(t)
+        return Target(owner=self.owners[id(t)])
+
+    def output(self, t: Tensor, derivatives: bool = True) -> int:
+        """Note a result; returns its number."""
+        if id(t) in self.known:
+            self.outputs.append(Output(self.target(t)))
+        else:
+            if t._array.size and self.tracer.block(t._array) is None:
                 raise Untraceable("it gives back a tensor that no kernel made")
-            graph.results.append(tracer.read(t._array))
-            outputs.append(Output(array=len(graph.results) - 1, needs=t.requires_grad))
-            if derivatives and t.requires_grad and t._view is not None and id(t._view.base) in known:
+            if derivatives and t.requires_grad and t._view is not None and id(t._view.base) in self.known:
                 raise Untraceable("it gives back a view of a tensor that requires grad")
-        return len(outputs) - 1
-    result_leaves = []
-    for leaf in leaves:
-        result_leaves.append((isinstance(leaf, Tensor), leaf if not isinstance(leaf, Tensor) else None))
-        if isinstance(leaf, Tensor):
-            output(leaf)
-    gave = len(outputs)
-    made_gradients, had_gradient = [], []
-    for t, before in gradients.values():
-        if id(t) not in known:
-            continue
-        if id(t) in read:
-            had_gradient.append((target(t), before is None))
-        now = t._grad
-        if now is not before:
-            made_gradients.append((target(t), None if now is None else output(now)))
-    joint = None
-    needed = [k for k, o in enumerate(outputs[:gave]) if o.needs]
-    if needed and derivatives and modes.enabled:
-        tensors_out = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        joint = autodiff.backward_of(tracer, [tensors_out[k] for k in needed], needed, start, target)
-    captured = []
-    for value, tensor in graph.captured:
-        if isinstance(tensor, Numbers):
-            captured.append((value, tensor))
-        elif tensor is None or id(tensor) in constants:
-            value.constant = True
-            captured.append((value, None))
-        else:
-            holder = holders.get(id(tensor))
-            owner = Owner(tensor) if holder is None else _gradient_owner(holder, tensor, first)
-            owners.append(owner)
-            captured.append((value, owner))
-    graph.captured = captured
-    written, bumps = [], []
-    for blocks in tracer.blocks.values():
-        for block in blocks:
-            if block.written and block.first.node is None and (block.first in graph.inputs or any(block.first is v for v, o in captured)):
-                written.append((block, block.first))
-    targets = []
-    for block, value in written:
-        if _overlaps(block, tracer):
-            raise Untraceable("it writes to memory that two of its tensors share")
-        graph.writes.append((value, block.value))
-        if any(value is v for v in graph.inputs):
-            targets.append(Target(next(k for k, v in enumerate(graph.inputs) if v is value)))
-        else:
-            owner = next(o for v, o in captured if v is value)
-            if owner is None:
-                graph.writes.pop()
+            self.graph.results.append(self.tracer.read(t._array))
+            self.outputs.append(Output(array=len(self.graph.results) - 1, needs=t.requires_grad))
+        return len(self.outputs) - 1
+
+    def gradients(self, derivatives: bool) -> tuple[list, list]:
+        """What happened to `.grad` of tensors from before: (new ones, whether those looked at were there)."""
+        made, had = [], []
+        for t, before in self.seen.values():
+            if id(t) not in self.known:
                 continue
-            targets.append(Target(owner=owner))
-    for t, version, node, needs in versions.values():
-        if t._node is not node or t._needs != needs:
-            raise Untraceable("it changes the history of an argument in place")
-        if t._version != version:
-            bumps.append((Target(arguments[id(t)]), t._version - version))
-    for tgt in targets:
-        if tgt.owner is not None:
-            bumps.append((tgt, 1))
-    if joint is None:
-        improve(graph)
-    else:
-        joint.split(graph)
-    return Recorded(graph, [o for _, o in graph.captured if o is not None], structure, result_leaves, outputs, targets, bumps,
-                    made_gradients, had_gradient, joint)
+            if id(t) in self.looked:
+                had.append((self.target(t), before is None))
+            if t._grad is not before:
+                made.append((self.target(t), None if t._grad is None else self.output(t._grad, derivatives)))
+        return made, had
 
+    def capture(self) -> None:
+        """Settle where captured values come from: numbers of an optimizer, tensors, gradients of tensors, or constants."""
+        constants = {id(t) for kind in KIND.values() for t in kind.constants.values()}
+        tensors = [*self.tracer.arguments, *(t for _, _, t in self.tracer.existing)]
+        holders = {id(t._grad): t for t in tensors if t._grad is not None}
+        holders.update((id(g), t) for t, g in self.seen.values() if g is not None)
+        captured: list = []
+        for value, source in self.graph.captured:
+            if isinstance(source, Numbers):
+                captured.append((value, source))
+            elif source is None or id(source) in constants:
+                value.constant = True
+                captured.append((value, None))
+            else:
+                holder = holders.get(id(source))
+                captured.append((value, Owner(source) if holder is None else Owner(holder, source)))
+        self.graph.captured = captured
 
-def _gradient_owner(holder: Tensor, gradient: Tensor, first) -> Owner:
-    owner = Owner.__new__(Owner)
-    owner.holder, owner.of_gradient = holder, True
-    owner.kind, owner.needs = gradient._kind, gradient._needs
-    owner.shape, owner.strides = gradient._array.shape, gradient._array.strides
-    return owner
+    def writes(self) -> list[Target]:
+        """Memory of arguments and captured tensors that was written, as `graph.writes`."""
+        places: dict[int, Target] = {id(v): Target(k) for k, v in enumerate(self.graph.inputs)}
+        places.update((id(v), Target(owner=o)) for v, o in self.graph.captured if o is not None)
+        targets = []
+        blocks = [b for found in self.tracer.blocks.values() for b in found if b.first.node is None]
+        for block in blocks:
+            if not block.written or id(block.first) not in places:
+                continue
+            end = block.address + block.size
+            if any(b is not block and b.address < end and block.address < b.address + b.size for b in blocks):
+                raise Untraceable("it writes to memory that two of its tensors share")
+            self.graph.writes.append((block.first, block.value))
+            targets.append(places[id(block.first)])
+        return targets
 
-
-def _overlaps(block, tracer) -> bool:
-    others = [b for found in tracer.blocks.values() for b in found if b is not block and (b.first.node is None)]
-    return any(b.address < block.address + block.size and block.address < b.address + b.size for b in others if b.size)
-
-
+    def versions(self) -> list[tuple[Target, int]]:
+        """How often arguments were written."""
+        bumps = []
+        for t, version, node, needs in self.before:
+            if t._node is not node or t._needs != needs:
+                raise Untraceable("it changes the history of an argument in place")
+            if t._version != version:
+                bumps.append((self.target(t), t._version - version))
+        return bumps

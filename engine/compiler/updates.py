@@ -1,7 +1,7 @@
 """Optimizer steps in a trace: the rule of each parameter as a map that writes parameter and states, its numbers as inputs.
 
-The numbers of a rule (learning rate, corrections that depend on the step) are no constants: they are computed by the optimizer before
-every run, so schedules go on working without another trace. Called by `engine.optim.updating`.
+The numbers of a rule (learning rate, corrections that depend on the step) are no constants: they are computed by the
+optimizer before every run, so schedules go on working without another trace. Called by `engine.optim.updating`.
 """
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Numbers:
         self.optimizer._advance(self.state)
 
 
-def record(optimizer, group: dict[str, Any], p: Tensor, g: Tensor, state: dict[str, Any], rule, numbers: tuple, first: bool) -> None:
+def record(optimizer, group: dict[str, Any], p: Tensor, g: Tensor, state: dict[str, Any], rule, numbers: tuple,
+           first: bool) -> None:
     """Write down that `rule` has just updated a parameter and its states in place."""
     tracer = innermost()
     if p.is_complex():
@@ -60,7 +61,8 @@ def record(optimizer, group: dict[str, Any], p: Tensor, g: Tensor, state: dict[s
     targets = [arrays[0], *arrays[2:]]
     node = Map(reads, expressions=list(outputs), compute=compute)
     for k, a in enumerate(targets):
-        node.values.append(Value(a.shape, tuple(s // a.itemsize for s in np.empty_like(a, subok=False).strides), a.dtype.name, node, k))
+        strides = tuple(s // a.itemsize for s in np.empty_like(a, subok=False).strides)
+        node.values.append(Value(a.shape, strides, a.dtype.name, node, k))
     tracer.graph.nodes.append(node)
     for a, v in zip(targets, node.values, strict=True):
         tracer.write(a, v.whole())

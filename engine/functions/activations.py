@@ -9,6 +9,7 @@ from kernels.book import BOOK
 
 from .. import dispatch, dtypes
 from ..errors import DTypeError, ShapeError
+from ..random import Generator
 from ..tensor import KIND, Tensor, wrap_dim
 from .operands import caller, into, must_fit, need_tensor, plain
 from .registry import public
@@ -62,7 +63,8 @@ def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
 
 
 @public(method=False, in_place=True)
-def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, generator=None) -> Tensor:
+def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
+          generator: Generator | None = None) -> Tensor:
     """x where it is positive, else x times a slope: uniform in [lower, upper] in training, its mean otherwise."""
     need_tensor("rrelu", "input", 1, input)
     if lower > upper:
@@ -134,13 +136,13 @@ def _softmax(name: str, input: Tensor, dim, dtype) -> Tensor:
 
 
 @public()
-def softmax(input: Tensor, dim: int, dtype=None, *, out: Tensor | None = None) -> Tensor:
+def softmax(input: Tensor, dim: int, dtype: dtypes.dtype | None = None, *, out: Tensor | None = None) -> Tensor:
     """exp(x) over its sum along `dim`; `dtype` converts first. IndexError for a wrong dimension, refuses integers."""
     return into(out, _softmax("softmax", input, dim, dtype))
 
 
 @public()
-def log_softmax(input: Tensor, dim: int, dtype=None, *, out: Tensor | None = None) -> Tensor:
+def log_softmax(input: Tensor, dim: int, dtype: dtypes.dtype | None = None, *, out: Tensor | None = None) -> Tensor:
     """log(softmax(x)) along `dim` without overflow; `dtype` converts first."""
     return into(out, _softmax("log_softmax", input, dim, dtype))
 

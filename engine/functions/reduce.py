@@ -92,7 +92,7 @@ def finish_all(make: type, results: Sequence[Tensor], out) -> tuple:
     return make(*(dispatch.into(o, r) for o, r in zip(out, results, strict=True)))
 
 
-def reduced(name: str, input: Tensor, dim: Dims, keepdim: bool, dtype=None, out: Tensor | None = None,
+def reduced(name: str, input: Tensor, dim: Dims, keepdim: bool, dtype: dtypes.dtype | None = None, out: Tensor | None = None,
             empty_is_all: bool = True) -> Tensor:
     """A fold over `dim`, the general way."""
     input = tensor_of(name, input)
@@ -197,8 +197,8 @@ _sum_along, _mean_along = along("sum"), along("mean")
 # --- sums and products ------------------------------------------------------------------------------------------------
 
 @public()
-def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, out: Tensor | None = None, axis: Dims = None,
-        keepdims: bool = False) -> Tensor:
+def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None,
+        out: Tensor | None = None, axis: Dims = None, keepdims: bool = False) -> Tensor:
     """Sum over `dim` (None: all). Integers and bool are summed in int64 unless `dtype` says otherwise."""
     if dtype is None and out is None and axis is None and not keepdims and input.__class__ is Tensor:
         result = (_sum(input) if dim is None and not keepdim else
@@ -209,8 +209,8 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, o
 
 
 @public()
-def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, out: Tensor | None = None, axis: Dims = None,
-         keepdims: bool = False) -> Tensor:
+def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None,
+         out: Tensor | None = None, axis: Dims = None, keepdims: bool = False) -> Tensor:
     """Arithmetic mean over `dim` (None: all) of floating point or complex numbers."""
     if dtype is None and out is None and axis is None and not keepdims and input.__class__ is Tensor and (
             input._kind.dtype.category >= 2):
@@ -228,7 +228,8 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, 
 
 
 @public()
-def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, out: Tensor | None = None) -> Tensor:
+def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None,
+           out: Tensor | None = None) -> Tensor:
     """Sum over `dim` (None: all), NaN counting as 0."""
     input = tensor_of("nansum", input)
     if input._kind.dtype.is_complex:
@@ -237,7 +238,8 @@ def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None
 
 
 @public()
-def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=None, out: Tensor | None = None) -> Tensor:
+def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None,
+            out: Tensor | None = None) -> Tensor:
     """Mean over `dim` (None: all) of the elements that are not NaN."""
     input = tensor_of("nanmean", input)
     if input._kind.dtype.category < 2:
@@ -249,7 +251,8 @@ def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype=Non
 
 
 @public()
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype=None, out: Tensor | None = None) -> Tensor:
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None,
+         out: Tensor | None = None) -> Tensor:
     """Product along `dim` (None: of all elements). Integers and bool are multiplied in int64 unless `dtype` says otherwise."""
     if dim is None and dtype is None and out is None and input.__class__ is Tensor:
         result = _prod(input)
@@ -297,7 +300,7 @@ def _extreme_of(name: str, hot: Callable, other_name: str) -> Callable:
     make = _RESULT[name]
 
     def function(input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False, *, other: Tensor | None = None,
-                 out=None, axis: int | None = None):
+                 out: Tensor | tuple | None = None, axis: int | None = None) -> Tensor | tuple:
         if dim is None and out is None and other is None and axis is None and input.__class__ is Tensor and input._array.size:
             result = hot(input)
             if result is not None:
@@ -375,7 +378,7 @@ argmin = _argmax("argmin")
 
 
 @public()
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out=None):
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out: tuple | None = None) -> tuple:
     """The minimum and the maximum along `dim` (None: of all), as (min, max). NaN wins."""
     input = tensor_of("aminmax", input)
     if dim is None:

@@ -5,6 +5,7 @@ import math
 
 from kernels.book import BOOK
 
+from .. import dtypes
 from ..dispatch import cast
 from ..errors import DTypeError, ShapeError
 from ..functions import contract, matmul, moments
@@ -21,8 +22,8 @@ Order = float | int | str
 
 # --- norms ------------------------------------------------------------------------------------------------------------
 
-def vector_norm(x: Tensor, ord: float = 2, dim: int | tuple[int, ...] | None = None, keepdim: bool = False, *, dtype=None,
-                out: Tensor | None = None) -> Tensor:
+def vector_norm(x: Tensor, ord: float = 2, dim: int | tuple[int, ...] | None = None, keepdim: bool = False, *,
+                dtype: dtypes.dtype | None = None, out: Tensor | None = None) -> Tensor:
     """(sum |x|^ord)^(1/ord) over `dim` (None: of all elements); inf, -inf: the largest, smallest size; 0 counts.
 
     Errors: RuntimeError for integers, and over nothing for ord inf or below 0.
@@ -31,8 +32,8 @@ def vector_norm(x: Tensor, ord: float = 2, dim: int | tuple[int, ...] | None = N
     return moments.vector_norm(x, ord, dim, keepdim, dtype=low_or_high("linalg.vector_norm", x, dtype), out=out)
 
 
-def matrix_norm(A: Tensor, ord: Order = "fro", dim: tuple[int, int] = (-2, -1), keepdim: bool = False, *, dtype=None,
-                out: Tensor | None = None) -> Tensor:
+def matrix_norm(A: Tensor, ord: Order = "fro", dim: tuple[int, int] = (-2, -1), keepdim: bool = False, *,
+                dtype: dtypes.dtype | None = None, out: Tensor | None = None) -> Tensor:
     """The norm of matrices over two dimensions.
 
     "fro": root of the sum of squares; "nuc": sum of singular values; 2, -2: the largest, smallest one; 1, -1: the largest,
@@ -76,7 +77,7 @@ def _extreme(x: Tensor, dim: int, largest: bool, keepdim: bool) -> Tensor:
 
 
 def norm(A: Tensor, ord: Order | None = None, dim: int | tuple[int, ...] | None = None, keepdim: bool = False, *,
-         out: Tensor | None = None, dtype=None) -> Tensor:
+         out: Tensor | None = None, dtype: dtypes.dtype | None = None) -> Tensor:
     """`vector_norm` over one dimension, `matrix_norm` over two; by the tensor's own dimensions where `dim` is None.
 
     Without `ord` the root of the sum of squares over `dim`.

@@ -4,6 +4,7 @@
 """
 from . import (
     activation,
+    attention,
     containers,
     conv,
     distance,
@@ -22,10 +23,12 @@ from . import (
     pooling,
     recurrent,
     rnn_cells,
+    transformer,
     upsampling,
     utils,
 )
 from .activation import *  # noqa: F403
+from .attention import *  # noqa: F403
 from .containers import *  # noqa: F403
 from .conv import *  # noqa: F403
 from .distance import *  # noqa: F403
@@ -43,12 +46,13 @@ from .parameter_containers import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .recurrent import *  # noqa: F403
 from .rnn_cells import *  # noqa: F403
+from .transformer import *  # noqa: F403
 from .upsampling import *  # noqa: F403
 
 __all__ = [
     "Buffer", "Module", "Parameter", "UninitializedParameter", "functional", "init", "modules", "utils",
-    *activation.__all__,
+    *activation.__all__, *attention.__all__,
     *containers.__all__, *conv.__all__, *distance.__all__, *dropout.__all__, *embedding.__all__,
     *flatten.__all__, *fold.__all__, *linear.__all__, *loss.__all__, *normalization.__all__, *padding.__all__,
-    *parameter_containers.__all__, *pooling.__all__, *recurrent.__all__, *rnn_cells.__all__, *upsampling.__all__,
+    *parameter_containers.__all__, *pooling.__all__, *recurrent.__all__, *rnn_cells.__all__, *transformer.__all__, *upsampling.__all__,
 ]

@@ -7,6 +7,7 @@ All parameters are treated as one vector. The line search is in `line_search`; t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from kernels.book import BOOK
 
@@ -68,7 +69,7 @@ class LBFGS(Optimizer):
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
-    def step(self, closure: Callable):
+    def step(self, closure: Callable) -> Any:
         """Minimise from here; `closure` clears gradients, computes the loss, calls backward and returns the loss.
 
         Returns the loss at the start of the step. The state (curvature pairs, direction) is kept for the next step.

@@ -154,7 +154,7 @@ class Optimizer:
                 with no_grad():
                     g.zero_()
 
-    def step(self, closure: Callable | None = None):
+    def step(self, closure: Callable | None = None) -> Any:
         """Update the parameters once. `closure` computes the loss again and returns it."""
         raise NotImplementedError(f"{type(self).__name__} does not define step()")
 
@@ -266,7 +266,7 @@ def scalar_state(value: float, group: dict[str, Any]) -> Tensor:
 def _with_hooks(step: Callable) -> Callable:
     """A subclass's `step` between its hooks."""
     @functools.wraps(step)
-    def hooked(self: Optimizer, *args, **kwargs):
+    def hooked(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         for hook in list(self._before.values()):
             answer = hook(self, args, kwargs)
             if answer is not None:

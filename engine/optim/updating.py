@@ -186,7 +186,7 @@ class Updating(Optimizer):
                 counter[0] += 1
 
     def _observed(self, group: dict[str, Any]) -> None:
-        """The update while `engine.compile` traces, or a user has kernels of their own: operators on tensors, or what the trace notes."""
+        """The update while `engine.compile` traces or a user has kernels of their own: by operators, which the trace then notes."""
         from ..compiler.trace import innermost
         rule, tracer = self._rule(group), innermost()
         for p in group["params"]:

@@ -158,32 +158,36 @@ def _tanh(x):
     return libm.tanh(x)
 
 
-def _kernel(name: str, source: str, dtype: str, signature: str, work: int) -> np.ufunc:
-    """A template filled in for a dtype, as a gufunc; all operands have that dtype."""
+def _kernel(name: str, source: str, dtype: str, signature: str) -> np.ufunc:
+    """A template filled in for a dtype, as a gufunc; all operands have that dtype.
+
+    It counts as light work and so rarely goes to several threads: between two steps BLAS multiplies, and our workers, still
+    spinning, would keep its threads from their cores.
+    """
     source = _ROW + source.replace("SIZE", str(ITEMSIZE[dtype]))
     for form in ("load_", "peek_", "store_", "as_"):
         source = source.replace(form + "T(", f"{form}{dtype}(")
     inputs, outputs = (part.count("(") for part in signature.split("->"))
     return make_ufunc(Program(f"{name}_{dtype}", source, functions={"sigmoid": (_sigmoid, None), "tanh": (_tanh, None)},
-                              inputs=(dtype,) * inputs, outputs=(dtype,) * outputs, signature=signature, work=work))
+                              inputs=(dtype,) * inputs, outputs=(dtype,) * outputs, signature=signature))
 
 
 @functools.cache
 def lstm_forward(dtype: str) -> np.ufunc:
     """x, y (4, h), cell before (h) -> gates (4, h), cell, state, the state once more as the step's output (h)."""
-    return _kernel("lstm_forward", _LSTM_FORWARD, dtype, "(q,h),(q,h),(h)->(q,h),(h),(h),(h)", 4)
+    return _kernel("lstm_forward", _LSTM_FORWARD, dtype, "(q,h),(q,h),(h)->(q,h),(h),(h),(h)")
 
 
 @functools.cache
 def lstm_backward(dtype: str) -> np.ufunc:
     """gates (4, h), cell before, gradients of output, state and cell (h) -> of the gates' arguments (4, h), of the cell before."""
-    return _kernel("lstm_backward", _LSTM_BACKWARD, dtype, "(q,h),(h),(h),(h),(h)->(q,h),(h)", 4)
+    return _kernel("lstm_backward", _LSTM_BACKWARD, dtype, "(q,h),(h),(h),(h),(h)->(q,h),(h)")
 
 
 @functools.cache
 def gru_forward(dtype: str) -> np.ufunc:
     """x, y, bias of y (3, h), state before (h) -> gates (3, h), what the reset gate scales, state, output (h)."""
-    return _kernel("gru_forward", _GRU_FORWARD, dtype, "(q,h),(q,h),(q,h),(h)->(q,h),(h),(h),(h)", 4)
+    return _kernel("gru_forward", _GRU_FORWARD, dtype, "(q,h),(q,h),(q,h),(h)->(q,h),(h),(h),(h)")
 
 
 @functools.cache
@@ -191,16 +195,16 @@ def gru_backward(dtype: str) -> np.ufunc:
     """gates (3, h), what the reset gate scales, state before, gradients of output and state, the latter in two parts (h)
     -> of x, of y (3, h), of the state before as far as it does not go through y (h).
     """
-    return _kernel("gru_backward", _GRU_BACKWARD, dtype, "(q,h),(h),(h),(h),(h),(h)->(q,h),(q,h),(h)", 2)
+    return _kernel("gru_backward", _GRU_BACKWARD, dtype, "(q,h),(h),(h),(h),(h),(h)->(q,h),(q,h),(h)")
 
 
 @functools.cache
 def plain_forward(dtype: str, activation: str) -> np.ufunc:
     """x, y (h) -> state, output (h)."""
-    return _kernel(f"rnn_{activation}", _PLAIN_FORWARD.replace("VALUE", _VALUE[activation]), dtype, "(h),(h)->(h),(h)", 4)
+    return _kernel(f"rnn_{activation}", _PLAIN_FORWARD.replace("VALUE", _VALUE[activation]), dtype, "(h),(h)->(h),(h)")
 
 
 @functools.cache
 def plain_backward(dtype: str, activation: str) -> np.ufunc:
     """output, gradients of output and state (h) -> of the activation's argument (h)."""
-    return _kernel(f"rnn_{activation}_backward", _PLAIN_BACKWARD.replace("SLOPE", _SLOPE[activation]), dtype, "(h),(h),(h)->(h)", 1)
+    return _kernel(f"rnn_{activation}_backward", _PLAIN_BACKWARD.replace("SLOPE", _SLOPE[activation]), dtype, "(h),(h),(h)->(h)")

@@ -15,7 +15,7 @@ import itertools
 import numpy as np
 
 from ..book import BOOK, FLOATS, structural
-from ..cpu import buffers, copies, pool, products
+from ..cpu import blas, buffers, copies, products
 from ..cpu.gathers import aligned, as_contiguous
 from ..table import cast_ufunc
 
@@ -44,12 +44,20 @@ def _widened(layer, arrays, **options):
     return tuple(narrow(result, out=...) for result in layer(*(wide(a, out=...) for a in arrays), **options))
 
 
-def _begin(x: np.ndarray, state: np.ndarray, gates: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x as (rows, gates, h), memory for the product of a step, the same as (batch, gates, h)."""
-    if state.shape[0] * x.shape[1] >= pool.GRAIN // 8:
-        pool.ensure()
-    y = np.empty((state.shape[0], x.shape[1]), x.dtype)
-    return _dense(x).reshape(len(x), gates, -1), y, y.reshape(len(y), gates, -1)
+def _begin(x: np.ndarray, state: np.ndarray, w: np.ndarray, gates: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """x as (rows, gates, h), memory for the product of a step, the same as (batch, gates, h), and w.T.
+
+    BLAS is slower with a transposed view, by more than a copy costs where there are several steps.
+    """
+    _prepare(w, len(state))
+    y = np.empty((len(state), x.shape[1]), x.dtype)
+    turned = as_contiguous(w.T) if len(x) > len(state) else w.T
+    return _dense(x).reshape(len(x), gates, -1), y, y.reshape(len(y), gates, -1), turned
+
+
+def _prepare(weight: np.ndarray, batch: int) -> None:
+    """Tell BLAS how large the steps' products are; they follow one another at once, so that threads pay off early."""
+    blas.prepare(8 * weight.size * batch)
 
 
 def _dot(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
@@ -142,6 +150,7 @@ def _lstm_quick(gs, x, h, c, w, sizes, reverse, needs, gates, h_before, c_before
     if w.dtype == np.float16:
         return None
     kernel, w = _kernels().lstm_backward(w.dtype.name), _dense(w)
+    _prepare(w, len(h))
     g_h, g_c, g_out = _gradient(gs[1], h_before, len(h)), _gradient(gs[2], c_before, len(c)), _outputs(gs[0], h_before)
     g_x, spare = buffers.empty(gates.shape, gates.dtype), np.empty(g_c.shape, g_c.dtype)
     rows, put = g_x.reshape(len(g_x), -1), copies.into
@@ -160,8 +169,8 @@ def lstm_layer(x, h, c, w, sizes, reverse):
     """
     if x.dtype == np.float16:
         return _widened(lstm_layer.forward, (x, h, c, w), sizes=sizes, reverse=reverse)
-    kernel, turned, put = _kernels().lstm_forward(x.dtype.name), _dense(w).T, copies.into
-    x, y, y_gates = _begin(x, h, 4)
+    kernel, put = _kernels().lstm_forward(x.dtype.name), copies.into
+    x, y, y_gates, turned = _begin(x, h, _dense(w), 4)
     h, c, shape = copies.copy(h), copies.copy(c), (len(x), h.shape[1])
     gates = buffers.empty(x.shape, x.dtype)
     out, h_before, c_before = (buffers.empty(shape, x.dtype) for _ in range(3))
@@ -205,6 +214,7 @@ def _gru_quick(gs, x, h, w, b, sizes, reverse, needs, gates, part, h_before):
     if w.dtype == np.float16:
         return None
     kernel, w = _kernels().gru_backward(w.dtype.name), _dense(w)
+    _prepare(w, len(h))
     g_h, g_out = _gradient(gs[1], h_before, len(h)), _outputs(gs[0], h_before)
     g_direct, spare = np.zeros(g_h.shape, g_h.dtype), np.empty(g_h.shape, g_h.dtype)
     g_x, g_y = buffers.empty(gates.shape, gates.dtype), buffers.empty(gates.shape, gates.dtype)
@@ -226,8 +236,8 @@ def gru_layer(x, h, w, b, sizes, reverse):
     """
     if x.dtype == np.float16:
         return _widened(gru_layer.forward, (x, h, w, b), sizes=sizes, reverse=reverse)
-    kernel, turned, put = _kernels().gru_forward(x.dtype.name), _dense(w).T, copies.into
-    x, y, y_gates = _begin(x, h, 3)
+    kernel, put = _kernels().gru_forward(x.dtype.name), copies.into
+    x, y, y_gates, turned = _begin(x, h, _dense(w), 3)
     h, b, shape = copies.copy(h), _dense(b).reshape(3, -1), (len(x), h.shape[1])
     gates = buffers.empty(x.shape, x.dtype)
     out, part, h_before = (buffers.empty(shape, x.dtype) for _ in range(3))
@@ -263,6 +273,7 @@ def _rnn_quick(gs, x, h, w, sizes, reverse, activation, needs, out):
     if w.dtype == np.float16:
         return None
     out, kernel, w, put = out[0], _kernels().plain_backward(w.dtype.name, activation), _dense(w), copies.into
+    _prepare(w, len(h))
     g_h, g_out = _gradient(gs[1], out, len(h)), _outputs(gs[0], out)
     g_x, before, state = buffers.empty(x.shape, x.dtype), buffers.empty(x.shape, x.dtype), copies.copy(h)
     for first, last, n in reversed(steps_of(sizes, reverse)):
@@ -282,8 +293,8 @@ def rnn_layer(x, h, w, sizes, reverse, activation):
     """x (rows, h), state (batch, h), w (h, h) -> outputs (rows, h), last state; the activation is "tanh" or "relu"."""
     if x.dtype == np.float16:
         return _widened(rnn_layer.forward, (x, h, w), sizes=sizes, reverse=reverse, activation=activation)
-    kernel, turned = _kernels().plain_forward(x.dtype.name, activation), _dense(w).T
-    x, y, _ = _begin(x, h, 1)
+    kernel = _kernels().plain_forward(x.dtype.name, activation)
+    x, y, _, turned = _begin(x, h, _dense(w), 1)
     x, h = x.reshape(len(x), -1), copies.copy(h)
     out = buffers.empty(x.shape, x.dtype)
     for first, last, n in steps_of(sizes, reverse):

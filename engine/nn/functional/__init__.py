@@ -3,6 +3,7 @@
 One file a family (`linear`, `activation`, `loss`, ...), each with its `__all__`; this file publishes them.
 """
 from .activation import *  # noqa: F403
+from .attention import *  # noqa: F403
 from .conv import *  # noqa: F403
 from .distance import *  # noqa: F403
 from .dropout import *  # noqa: F403

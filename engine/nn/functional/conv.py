@@ -59,7 +59,8 @@ def _check_weight(weight: Tensor, groups: int) -> None:
         raise ShapeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of "
                          f"size [{shape}] instead")
     if 0 in shape[2:]:
-        raise ShapeError(f"kernel size should be greater than zero, but got {worded('kernel', shape[2:] if len(shape) > 3 else [1, *shape[2:]])}")
+        raise ShapeError("kernel size should be greater than zero, but got "
+                         f"{worded('kernel', shape[2:] if len(shape) > 3 else [1, *shape[2:]])}")
 
 
 def _check_dtypes(function: str, input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -207,7 +208,8 @@ def _transposed(function: str, dims: int, input: Tensor, weight: Tensor, bias: T
                          f"{weight.shape[0]} channels, but got {x.shape[1]} channels instead")
     _check_bias(weight, bias, weight.shape[1] * groups, True)
     if not weight.shape[1]:
-        raise ShapeError(f"non-empty {'' if dims == 3 else '2D or '}{max(weight.ndim, 4)}D weight tensor expected, but got: {list(weight.shape)}")
+        raise ShapeError(f"non-empty {'' if dims == 3 else '2D or '}{max(weight.ndim, 4)}D weight tensor expected, but "
+                         f"got: {list(weight.shape)}")
     _check_not_empty(x)
     _check_output_padding(output_padding, stride, dilation)
     size = tuple((n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, s, p, d, k, o in zip(

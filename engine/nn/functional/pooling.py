@@ -412,12 +412,12 @@ def _adaptive_avg_pool(name: str, dims: int, input: Tensor, output_size: Any) ->
     return _adaptive_mean(input, _wanted(name, input, output_size, dims, ": output_size must be "))
 
 
-def adaptive_avg_pool2d(input: Tensor, output_size: int | None | Sequence[int | None]) -> Tensor:
+def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
     """The means of windows that cover images ([n], c, h, w) evenly; None keeps a size. Floating dtypes."""
     return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
 
 
-def adaptive_avg_pool3d(input: Tensor, output_size: int | None | Sequence[int | None]) -> Tensor:
+def adaptive_avg_pool3d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
     """The means of windows that cover volumes ([n], c, d, h, w) evenly; None keeps a size. Floating dtypes."""
     return _adaptive_avg_pool("adaptive_avg_pool3d", 3, input, output_size)
 
@@ -451,12 +451,12 @@ def _adaptive_max_pool(name: str, dims: int, input: Tensor, output_size: Any, re
     return _chosen(_adaptive_largest(input, size), return_indices)
 
 
-def adaptive_max_pool2d(input: Tensor, output_size: int | None | Sequence[int | None], return_indices: bool = False) -> Pooled:
+def adaptive_max_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None, return_indices: bool = False) -> Pooled:
     """The largest elements of windows that cover images ([n], c, h, w) evenly, and their indices where asked for."""
     return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
 
-def adaptive_max_pool3d(input: Tensor, output_size: int | None | Sequence[int | None], return_indices: bool = False) -> Pooled:
+def adaptive_max_pool3d(input: Tensor, output_size: int | Sequence[int | None] | None, return_indices: bool = False) -> Pooled:
     """The largest elements of windows that cover volumes ([n], c, d, h, w) evenly, and their indices where asked for."""
     return _adaptive_max_pool("adaptive_max_pool3d", 3, input, output_size, return_indices)
 

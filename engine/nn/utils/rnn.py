@@ -16,7 +16,6 @@ from ...dtypes import int64
 from ...errors import ShapeError
 from ...functions.create import as_tensor, from_numpy
 from ...functions.factories import full
-from ...functions.registry import PUBLIC
 from ...functions.join import cat
 from ...functions.sequences import arange
 from ...tensor import Tensor
