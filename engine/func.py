@@ -17,7 +17,7 @@ from .forward import push, watching
 from .functions.registry import PUBLIC
 from .saved import Identity
 from .tape import Node, clock, edge_of, modes, source_of
-from .tensor import Tensor
+from .tensor import Tensor, shared_counter
 from .walk import grad as _gradients
 
 ArgNums = int | tuple[int, ...]
@@ -36,7 +36,9 @@ def _fresh(t: Tensor, forward: bool) -> tuple[Tensor, Tensor]:
         if forward:
             raise ValueError(f"Expected primal to be floating point or complex, but got: {t.dtype}")
         raise DTypeError("only Tensors of floating point dtype can require gradients")
-    start = t.detach()
+    start = t.data
+    start._counter = shared_counter(t)
+    start._inference = False
     if t.requires_grad:
         _continue(start, edge_of(t))
     else:
@@ -68,10 +70,12 @@ _nesting = _Nesting()
 def _inside() -> Iterator[int]:
     """Run a function one level deeper; gives the level."""
     _nesting.level += 1
+    inference, modes.inference = modes.inference, False         # what a transform runs is always recorded
     try:
         with enable_grad():
             yield _nesting.level
     finally:
+        modes.inference = inference
         _nesting.level -= 1
 
 
@@ -268,8 +272,17 @@ def jvp(func: Callable, primals: Any, tangents: Any, *, strict: bool = False, ha
 
 def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
     """(output, jvp_fn): the function is run once, `jvp_fn(*tangents)` gives the Jacobian times as many tangents as one likes."""
+    if not primals:
+        raise TypeError("linearize() needs the primals at which the function is linearized")
     value, jvp_fn, _ = _linearized(func, primals, False, False)
-    return value, jvp_fn
+
+    def linear(*tangents: Any) -> Any:
+        for k, (t, x) in enumerate(zip(tree.leaves_of(tangents), tree.leaves_of(primals), strict=False)):
+            if isinstance(t, Tensor) and t._kind is not x._kind:
+                raise RuntimeError(f"tangent:{k} with dtype {t.dtype} in flattened pytree doesn't match the dtype {x.dtype} of the "
+                                   "corresponding primal.")
+        return jvp_fn(*tangents)
+    return value, linear
 
 
 def _linearized(func: Callable, primals: tuple, has_aux: bool, strict: bool):

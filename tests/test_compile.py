@@ -106,6 +106,18 @@ def test_gradients_to_second_order_and_captured_parameters():
     assert type(compiled(x).grad_fn).__name__ == "CompiledBackward"
 
 
+def test_places_found_in_the_data_are_no_constants():
+    f = engine.compile(lambda x: x.max(1).values + x.sort(1).values[:, 0] + x[x.argmin(0)].sum(1)[:3])
+    for seed in (1, 2):
+        found = []
+        for function in (f, f.function):
+            x = tensor(3, 5, seed=seed, grad=True)
+            (function(x) * engine.arange(1.0, 4.0, dtype=engine.float64)).sum().backward()
+            found.append(x.grad.tolist())
+        assert found[0] == found[1]
+    assert f.cache_info()[:2] == (1, 1)
+
+
 def test_a_graph_is_used_once_and_saved_inputs_are_watched():
     f = engine.compile(lambda x: (x.exp() * x).sum())
     for _ in range(2):
@@ -255,6 +267,27 @@ def test_a_whole_training_step(make):
     for found, wanted in ((parameters, expected[1]), (gradients, expected[2])):
         for a, b in zip(found, wanted, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_modules_and_methods():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    compiled = engine.compile(model)
+    for seed in (1, 2):
+        x = tensor(2, 3, seed=seed, dtype="float32")
+        np.testing.assert_allclose(compiled(x).detach().numpy(), model(x).detach().numpy(), rtol=1e-6)
+    assert compiled.cache_info().hits == 1 and len(list(compiled.parameters())) == 2 and compiled.eval() is model
+
+    class Scaled:
+        def __init__(self, factor):
+            self.factor = factor
+
+        @engine.compile
+        def by(self, x):
+            return x * self.factor
+    two, three = Scaled(2.0), Scaled(3.0)
+    assert [s.by(engine.ones(2)).tolist() for s in (two, three, two)] == [[2.0] * 2, [3.0] * 2, [2.0] * 2]
+    two.factor = 5.0
+    assert two.by(engine.ones(2)).tolist() == [5.0] * 2
 
 
 def test_errors_of_the_function_are_the_caller_s():

@@ -1,268 +1,328 @@
-"""vmap: a function traced on one element of a batch, its program run for the whole batch with the engine's own operators.
+"""vmap: a function traced on one element of a batch, its program run for the whole batch at once.
 
-Values that depend on a batched argument get a dimension in front; views get its stride, maps broadcast, folds count their dimensions one
-further, and operators that stay calls run batched where they can and element by element where not. The replay is recorded like any
-code, so batched functions differentiate and nest.
+What dimensions mean, checks in PyTorch's words, the memory of traced programs, and the plain loop over elements for functions that
+a trace cannot hold (those that draw random numbers). How a program runs for a batch is `batch_rules`.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import types
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from kernels.book import BOOK
 
-from .. import dtypes, tree
-from ..casts import cast
+from .. import tree
+from ..dtypes import DEFAULT
 from ..functions.registry import PUBLIC
-from ..pointwise import evaluate
-from ..tensor import KIND, KIND_OF_NUMPY, Tensor, wrap
+from ..random import Generator
+from ..tape import modes
+from ..tensor import KIND_OF_NUMPY, Tensor, wrap
 from . import tracing
-from .graph import Call, Graph, Guard, Map, Put, Reduce, Ref
-from .replay import view
+from .batch_rules import DYNAMIC, Batched, Counted, Resized, execute, seen
+from .environment import PLAIN, Environment
+from .graph import Guard
 from .trace import Untraceable
 
+KEPT = 8            # traced programs that a batched function remembers
+RANDOM = ("vmap: called random operation while in randomness error mode. Please either use the 'same' or 'different' randomness "
+          "flags on vmap or perform the randomness operation out of vmap")
+WRITTEN = ("vmap: the function writes in place to a tensor that is not batched, a captured one or an argument with in_dim None, which "
+           "is not possible: it has one value for all elements. Please use an out-of-place operator instead.")
 
-class Batched:
-    """A value of the batch: a tensor with the batch in front, or one that all elements share."""
 
-    __slots__ = ("batched", "tensor")
+class Batcher:
+    """One `vmap(function, ...)`: call it with batched arguments. See `engine.func.vmap`."""
 
-    def __init__(self, tensor: Tensor, batched: bool):
-        self.tensor, self.batched = tensor, batched
+    def __init__(self, function: Callable, in_dims: Any, out_dims: Any, randomness: str, chunk_size: int | None) -> None:
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"vmap: chunk_size should be None or greater than 0. (got {chunk_size})")
+        self.function, self.in_dims, self.out_dims = function, in_dims, out_dims
+        self.randomness, self.chunk_size = randomness, chunk_size
+        self.name = getattr(function, "__name__", repr(function))
+        self.programs: dict = {}
+        self.traces = 0             # how often the function ran
+
+    def __call__(self, args: tuple, kwargs: dict) -> Any:
+        leaves: list = []
+        structure = tree.flatten(args, leaves)
+        dims, count = self._dims(structure, leaves)
+        moved = [x if d is None else x.movedim(d, 0) for x, d in zip(leaves, dims, strict=True)]
+        step = max(count if self.chunk_size is None else self.chunk_size, 1)
+        parts = []
+        for start in range(0, max(count, 1), step):
+            part = [x if d is None or step >= count else x[start:start + step] for x, d in zip(moved, dims, strict=True)]
+            parts.append(self._run(structure, part, dims, kwargs, min(step, count - start)))
+        shape = parts[0][1]
+        spread = self._out(shape)
+        results = []
+        for d, *group in zip(spread, *(p[0] for p in parts), strict=True):
+            results.append(self._joined(d, group, [min(step, count - k * step) for k in range(len(group))]))
+        return tree.unflatten(shape, iter(results))
+
+    def _joined(self, d: int | None, group: list[Batched], counts: list[int]) -> Tensor:
+        """One result of all chunks, its batch at dimension `d`."""
+        if d is None:
+            if group[0].batched:
+                raise ValueError(f"vmap({self.name}, ...): `{self.name}` can not return a BatchedTensor when out_dim is None")
+            return group[0].tensor
+        full = [r.tensor if r.batched else r.tensor.expand(n, *r.tensor.shape) for r, n in zip(group, counts, strict=True)]
+        joined = full[0] if len(full) == 1 else PUBLIC["cat"](full)
+        return joined.movedim(0, d) if d else joined
+
+    # --- dimensions ---------------------------------------------------------------------------------------------------
+
+    def _dims(self, structure: Any, leaves: list) -> tuple[list[int | None], int]:
+        """(the batched dimension of each leaf, None where it has none; the size of the batch)."""
+        head, dims = f"vmap({self.name}, in_dims={self.in_dims}, ...)(<inputs>): ", self.in_dims
+        if not isinstance(dims, (int, tuple)):
+            raise ValueError(f"{head}expected `in_dims` to be int or a (potentially nested) tuple matching the structure of inputs, "
+                             f"got: {type(dims)}.")
+        if not leaves:
+            raise ValueError(f"vmap({self.name})(<inputs>): got no inputs. Maybe you forgot to add inputs, or you are trying to vmap "
+                             "over a function with no inputs. The latter is unsupported.")
+        found: list = []
+        if not _spread(dims, structure, found):
+            raise ValueError(f"{head}in_dims is not compatible with the structure of `inputs`. in_dims has structure "
+                             f"{_shown(dims)} but inputs has structure {_shown_structure(structure)}.")
+        sizes = []
+        for k, (d, leaf) in enumerate(zip(found, leaves, strict=True)):
+            if d is None:
+                continue
+            if not isinstance(d, int):
+                raise ValueError(f"{head}Got in_dim={d} for an input but in_dim must be either an integer dimension or None.")
+            if not isinstance(leaf, Tensor):
+                raise ValueError(f"{head}Got in_dim={d} for an input but the input is of type {type(leaf)}. We cannot vmap over "
+                                 "non-Tensor arguments, please use None as the respective in_dim")
+            if not -leaf.ndim <= d < leaf.ndim:
+                raise ValueError(f"{head}Got in_dim={d} for some input, but that input is a Tensor of dimensionality {leaf.ndim} so "
+                                 f"expected in_dim to satisfy -{leaf.ndim} <= in_dim < {leaf.ndim}.")
+            found[k] = d % leaf.ndim
+            sizes.append(leaf.shape[found[k]])
+        if not sizes:
+            raise ValueError("vmap: Expected at least one Tensor to vmap over")
+        if len(set(sizes)) > 1:
+            raise ValueError(f"vmap: Expected all tensors to have the same size in the mapped dimension, got sizes {sizes} for the "
+                             "mapped dimension")
+        return found, sizes[0]
+
+    def _out(self, structure: Any) -> list[int | None]:
+        """Where the batch goes in each result."""
+        dims, found = self.out_dims, []
+        if structure is tree.LEAF and isinstance(dims, tuple) and len(dims) == 1:
+            dims = dims[0]
+        if not isinstance(dims, (int, tuple, list, dict, type(None))):
+            raise ValueError(f"vmap({self.name}, ..., out_dims={dims}): `out_dims` must be an int, None or a python collection of ints "
+                             "representing where in the outputs the vmapped dimension should appear.")
+        if not _spread(dims, structure, found):
+            raise ValueError(f"vmap({self.name}, ..., out_dims={dims})(<inputs>): out_dims is not compatible with the structure of "
+                             f"`outputs`. out_dims has structure {_shown(dims)} but outputs has structure "
+                             f"{_shown_structure(structure)}.")
+        return found
+
+    # --- one batch ----------------------------------------------------------------------------------------------------
+
+    def _run(self, structure: Any, leaves: list, dims: list, kwargs: dict, count: int) -> tuple[list[Batched], Any]:
+        """(results, their structure) for arguments whose batch is in front."""
+        key = self._key(structure, leaves, dims, kwargs)
+        recorded = self.programs.get(key) if key is not None else None
+        if recorded is not None and all(o.fits() for o in recorded.owners):
+            with contextlib.suppress(Resized):          # a mask that selects more now: trace again
+                return self._replay(recorded, leaves, dims, count), recorded.structure
+        first = [x if d is None else _element(x) for x, d in zip(leaves, dims, strict=True)]
+        tensors = [x for x in first if isinstance(x, Tensor)]
+        self.traces += 1
+        try:
+            recorded = tracing.record(self.function, tree.unflatten(structure, iter(first)), kwargs, tensors, derivatives=False)[0]
+        except Untraceable as reason:
+            if "random" in str(reason) and self.randomness == "error":
+                raise RuntimeError(RANDOM) from None
+            return self._loop(structure, leaves, dims, kwargs, count)
+        self._check(recorded)
+        if key is not None and not recorded.written and not any(isinstance(n, Guard) for n in recorded.forward.nodes):
+            if len(self.programs) >= KEPT:
+                del self.programs[next(iter(self.programs))]
+            self.programs[key] = recorded
+        try:
+            return self._replay(recorded, leaves, dims, count), recorded.structure
+        except Counted:
+            return self._loop(structure, leaves, dims, kwargs, count)
+
+    def _check(self, recorded: tracing.Recorded) -> None:
+        for is_tensor, leaf in recorded.leaves:
+            if not is_tensor:
+                raise ValueError(f"vmap({self.name}, ...): `{self.name}` must only return Tensors, got type {type(leaf)}. Did you mean "
+                                 "to set out_dims= to None for output?")
+
+    def _replay(self, recorded: tracing.Recorded, leaves: list, dims: list, count: int) -> list[Batched]:
+        graph = recorded.forward
+        values: dict[int, Batched] = {}
+        given = [Batched(x, d is not None) for x, d in zip(leaves, dims, strict=True) if isinstance(x, Tensor)]
+        for v, x in zip(graph.inputs, given, strict=True):
+            values[id(v)] = x
+        for v, owner in graph.captured:
+            t = wrap(v.array, KIND_OF_NUMPY[v.array.dtype]) if owner is None else owner.get()
+            values[id(v)] = Batched(t, False)
+        places = {id(v): x for v, x in zip(graph.inputs, given, strict=True)}
+        for place, _ in graph.writes:
+            if id(place) not in places or not places[id(place)].batched:
+                raise RuntimeError(WRITTEN)
+        execute(graph, values, count)
+        for place, value in graph.writes:
+            places[id(place)].tensor.copy_(values[id(value)].tensor)
+        results = []
+        for out in recorded.outputs[:len(recorded.leaves)]:
+            if out.array is not None:
+                ref = graph.results[out.array]
+                results.append(seen(values[id(ref.value)], ref, count))
+            elif out.target.argument >= 0:
+                own = given[out.target.argument]
+                results.append(Batched(BOOK["alias"](own.tensor), own.batched))
+            else:
+                results.append(Batched(out.target.owner.get(), False))
+        return results
+
+    def _loop(self, structure: Any, leaves: list, dims: list, kwargs: dict, count: int) -> tuple[list[Batched], Any]:
+        """The function called for each element, the results stacked; with randomness "same" all of them draw the same numbers."""
+        shape, columns = None, []
+        with _repeating() if self.randomness == "same" else contextlib.nullcontext() as again:
+            for k in range(max(count, 1)):
+                if again is not None:
+                    again()
+                one = [x if d is None else x[k] if count else _element(x) for x, d in zip(leaves, dims, strict=True)]
+                result: list = []
+                shape = tree.flatten(self.function(*tree.unflatten(structure, iter(one)), **kwargs), result)
+                for leaf in result:
+                    if not isinstance(leaf, Tensor):
+                        raise ValueError(f"vmap({self.name}, ...): `{self.name}` must only return Tensors, got type {type(leaf)}. Did "
+                                         "you mean to set out_dims= to None for output?")
+                columns.append(result)
+        found, shared = [], None in tree.leaves_of(self.out_dims)
+        for column in zip(*columns, strict=True):
+            if any(t._array.shape != column[0]._array.shape for t in column):
+                raise RuntimeError(DYNAMIC.format(self.name))
+            if shared and all(np.array_equal(t._array, column[0]._array, equal_nan=t.dtype.category >= 2) for t in column):
+                found.append(Batched(column[0], False))         # the same for all elements, as out_dims=None asks
+            else:
+                found.append(Batched(PUBLIC["stack"](column)[:count], True))
+        return found, shape
+
+    # --- which program ------------------------------------------------------------------------------------------------
+
+    def _key(self, structure: Any, leaves: list, dims: list, kwargs: dict) -> tuple | None:
+        """What a traced program is right for; None where that cannot be told."""
+        if kwargs or tracing.active() or not _transparent(self.function, set()):
+            return None
+        parts = []
+        for x, d in zip(leaves, dims, strict=True):
+            if isinstance(x, Tensor):
+                parts.append((x._array.shape[d is not None:], x._array.strides, x._kind, x.requires_grad, d is None))
+            elif isinstance(x, PLAIN):
+                parts.append((type(x), x))
+            else:
+                return None
+        return structure, tuple(parts), modes.enabled, DEFAULT.dtype, Environment(self.function).values()
 
 
 def vmapped(function: Callable, in_dims: Any, out_dims: Any, randomness: str, chunk_size: int | None) -> Callable:
     """See `engine.func.vmap`."""
-    def transformed(*args, **kwargs):
-        leaves: list = []
-        structure = tree.flatten(args, leaves)
-        dims = _dims(in_dims, args, structure, len(leaves))
-        sizes = set()
-        for leaf, d in zip(leaves, dims, strict=True):
-            if d is None:
-                continue
-            if not isinstance(leaf, Tensor):
-                raise ValueError(f"vmap: Got in_dim={d} for an input but the input is of type {type(leaf).__name__}. We cannot "
-                                 "vmap over non-Tensor arguments, please use None as the respective in_dim")
-            if not -leaf.ndim <= d < leaf.ndim:
-                raise ValueError(f"vmap: Got in_dim={d} for some input, but that input is a Tensor of dimensionality {leaf.ndim} so "
-                                 f"expected in_dim to satisfy -{leaf.ndim} <= in_dim < {leaf.ndim}.")
-            sizes.add(leaf.shape[d])
-        if not sizes:
-            raise ValueError("vmap: at least one input must be batched: all in_dims are None")
-        if len(sizes) > 1:
-            raise ValueError("vmap: Expected all tensors to have the same size in the mapped dimension, got sizes "
-                             f"{sorted(sizes)} for the mapped dimension")
-        count = sizes.pop()
-        moved = [leaf if d is None else leaf.movedim(d, 0) for leaf, d in zip(leaves, dims, strict=True)]
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"vmap: chunk_size should be None or greater than 0. (got {chunk_size})")
-        step = count if chunk_size is None else chunk_size
-        parts = []
-        for start in range(0, max(count, 1), max(step, 1)):
-            part = [x if d is None else x[start:start + step] for x, d in zip(moved, dims, strict=True)]
-            parts.append(_run(function, structure, part, dims, kwargs, min(step, count - start), randomness))
-        shape = parts[0][1]
-        joined = [PUBLIC["cat"](group) if len(group) > 1 else group[0] for group in zip(*(p[0] for p in parts), strict=True)]
-        spread = _spread(out_dims, shape, len(joined))
-        out = [t if d is None else t.movedim(0, d) for t, d in zip(joined, spread, strict=True)]
-        return tree.unflatten(shape, iter(out))
+    batcher = Batcher(function, in_dims, out_dims, randomness, chunk_size)
+
+    def transformed(*args: Any, **kwargs: Any) -> Any:
+        return batcher(args, kwargs)
+    transformed.batcher = batcher
     return transformed
 
 
-def _dims(in_dims: Any, args: tuple, structure: Any, count: int) -> list:
-    """The batched dimension of each leaf, None where it has none."""
-    if in_dims is None or isinstance(in_dims, int):
-        return [in_dims] * count
-    if not isinstance(in_dims, (tuple, list)) or len(in_dims) != len(args):
-        raise ValueError(f"vmap: in_dims is not compatible with the structure of inputs: in_dims has {in_dims!r} for "
-                         f"{len(args)} inputs")
-    found: list = []
-    for d, arg in zip(in_dims, args, strict=True):
-        own = tree.leaves_of(arg)
-        if d is None or isinstance(d, int):
-            found += [d] * len(own)
-        else:
-            inner: list = []
-            _nested(d, arg, inner)
-            found += inner
-    return found
+def _element(x: Tensor) -> Tensor:
+    """The first element in memory of its own, for the trace; of an empty batch one of zeros."""
+    if not x._array.shape[0]:
+        return x.new_zeros(x.shape[1:])
+    return x[0].clone()
 
 
-def _nested(d: Any, arg: Any, found: list) -> None:
-    if d is None or isinstance(d, int):
-        found += [d] * len(tree.leaves_of(arg))
-    elif isinstance(d, dict):
-        for k, value in arg.items():
-            _nested(d[k], value, found)
-    else:
-        for one, value in zip(d, arg, strict=True):
-            _nested(one, value, found)
+def _spread(dims: Any, structure: Any, found: list) -> bool:
+    """Append a dimension for each leaf of a structure, of which `dims` is a prefix; False where it is none."""
+    if structure is tree.LEAF:
+        found.append(dims)
+        return not isinstance(dims, (tuple, list, dict))
+    cls, names, parts = structure
+    if not isinstance(dims, (tuple, list, dict)):
+        found += [dims] * _count(structure)
+        return True
+    if isinstance(dims, dict):
+        return names is not None and set(dims) == set(names) and all(
+            _spread(dims[n], p, found) for n, p in zip(names, parts, strict=True))
+    if names is not None or len(dims) != len(parts) or (isinstance(dims, list) != issubclass(cls, list)):
+        return False
+    return all(_spread(d, p, found) for d, p in zip(dims, parts, strict=True))
 
 
-def _spread(out_dims: Any, structure: Any, count: int) -> list:
-    if out_dims is None or isinstance(out_dims, int):
-        return [out_dims] * count
-    flat: list = []
-    for d in out_dims if isinstance(out_dims, (tuple, list)) else [out_dims]:
-        flat += tree.leaves_of(d) if isinstance(d, (tuple, list, dict)) else [d]
-    if len(flat) != count:
-        raise ValueError(f"vmap: out_dims is not compatible with the structure of outputs: {out_dims!r} for {count} outputs")
-    return flat
+def _count(structure: Any) -> int:
+    return 1 if structure is tree.LEAF else sum(_count(p) for p in structure[2])
 
 
-def _run(function, structure, leaves, dims, kwargs, count: int, randomness: str):
-    """(batched results, their structure)."""
-    if not count:
-        raise ValueError("vmap: got a batch of no elements")
-    first = [x if d is None else x[0] for x, d in zip(leaves, dims, strict=True)]
-    tensors = [x for x in first if isinstance(x, Tensor)]
+def _shown(dims: Any) -> str:
+    return _shown_structure(tree.flatten(dims, []))
+
+
+def _shown_structure(structure: Any) -> str:
+    from ..func import _shown
+    return _shown(structure)
+
+
+@contextlib.contextmanager
+def _repeating() -> Iterator[Callable[[], None]]:
+    """Gives a function that takes every generator back to where it was at its first draw inside the block."""
+    plain, begun = Generator.reserve, {}
+
+    def reserve(self: Generator, blocks: int) -> tuple[int, int]:
+        begun.setdefault(id(self), (self, self.get_offset()))
+        return plain(self, blocks)
+
+    def again() -> None:
+        for generator, offset in begun.values():
+            generator.set_offset(offset)
+    Generator.reserve = reserve
     try:
-        recorded = tracing.record(function, tree.unflatten(structure, iter(first)), kwargs, tensors, derivatives=False)[0]
-    except Untraceable as reason:
-        text = str(reason)
-        if "random" in text:
-            raise RuntimeError("vmap: called random operation while in randomness error mode. Please either use the 'same' or "
-                               "'different' randomness flags on vmap or perform the randomness operation out of vmap") from None
-        raise RuntimeError(f"vmap: {text}") from None
-    if recorded.written:
-        raise RuntimeError("vmap: the function writes in place to a tensor from outside; return a new tensor instead")
-    graph = recorded.forward
-    values: dict[int, Batched] = {}
-    given = [(x, d is not None) for x, d in zip(leaves, dims, strict=True) if isinstance(x, Tensor)]
-    for v, (x, batched) in zip(graph.inputs, given, strict=True):
-        values[id(v)] = Batched(x, batched)
-    for v, owner in graph.captured:
-        t = wrap(v.array, KIND_OF_NUMPY[v.array.dtype]) if owner is None else owner.get()
-        values[id(v)] = Batched(t, False)
-    execute(graph, values, count)
-    results = []
-    for out in recorded.outputs:
-        if out.array is not None:
-            ref = graph.results[out.array]
-            found = _view(values[id(ref.value)], ref, count)
-        else:
-            k = out.target.argument
-            found = Batched(*given[k]) if k >= 0 else Batched(out.target.owner.get(), False)
-        results.append(found.tensor if found.batched else found.tensor.expand(count, *found.tensor.shape))
-    answer = iter(results)
-    return [next(answer) for _ in recorded.leaves], recorded.structure
+        yield again
+    finally:
+        Generator.reserve = plain
 
 
-# --- a graph over a batch ---------------------------------------------------------------------------------------------
-
-def execute(graph: Graph, values: dict[int, Batched], count: int) -> None:
-    """Run a graph for the batch; `values` holds those of inputs and captured tensors, and gets all others."""
-    for node in graph.nodes:
-        reads = [_view(values[id(r.value)], r, count) for r in node.reads]
-        batched = any(r.batched for r in reads)
-        if isinstance(node, Guard):
-            if batched:
-                raise RuntimeError("vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow. We "
-                                   "don't support that yet, please shout over at https://github.com/pytorch/functorch/issues/257 .")
-        elif isinstance(node, Map):
-            _map(node, reads, batched, values)
-        elif isinstance(node, Reduce):
-            _reduce(node, reads, batched, values)
-        elif isinstance(node, Put):
-            _put(node, reads, batched, values, count)
-        elif isinstance(node, Call):
-            _call(node, reads, batched, values, count)
-
-
-def _view(value: Batched, ref: Ref, count: int) -> Batched:
-    if not value.batched:
-        return Batched(view(value.tensor, ref), False)
-    if ref.covers():
-        return value
-    t = value.tensor
-    strides = t.stride()
-    if strides[1:] == ref.value.strides or ref.value.size == 1:
-        own = t.as_strided((count, *ref.shape), (strides[0], *ref.strides), t.storage_offset() + ref.offset)
-        return Batched(own, True)
-    order = sorted(range(len(ref.value.shape)), key=lambda d: -ref.value.strides[d])
-    dense = t.permute(0, *(1 + d for d in order)).contiguous()
-    return Batched(dense.as_strided((count, *ref.shape), (dense.stride()[0], *ref.strides), ref.offset), True)
+def _transparent(found: Any, known: set[int]) -> bool:
+    """Whether all that a function reads can be seen by its environment: numbers, tensors, modules, and functions that are so, too."""
+    if id(found) in known or isinstance(found, (*PLAIN, Tensor, type)):
+        return True
+    known.add(id(found))
+    if isinstance(found, types.ModuleType):
+        return found.__name__.partition(".")[0] in ("engine", "math")
+    if isinstance(found, tuple):
+        return all(_transparent(one, known) for one in found)
+    if isinstance(found, Batcher):
+        return found.randomness == "error" and _transparent(found.function, known) and all(
+            isinstance(d, (int, type(None))) for d in tree.leaves_of((found.in_dims, found.out_dims)))
+    if isinstance(found, types.BuiltinFunctionType):
+        return True
+    if not isinstance(found, types.FunctionType):
+        return False
+    for cell in found.__closure__ or ():
+        try:
+            if not _transparent(cell.cell_contents, known):
+                return False
+        except ValueError:              # not assigned yet
+            return False
+    if (found.__globals__.get("__name__") or "").partition(".")[0] in ("engine", "kernels"):
+        return True
+    if found.__defaults__ or found.__kwdefaults__:
+        return False
+    return all(_transparent(found.__globals__[n], known) for n in _mentioned(found.__code__) if n in found.__globals__)
 
 
-def _map(node: Map, reads, batched: bool, values) -> None:
-    kind = KIND[dtypes.by_name(node.compute)]
-    named = {f"x{k}": r.tensor for k, r in enumerate(reads)}
-    for v, e in zip(node.values, node.expressions, strict=True):
-        result = evaluate(e, named)
-        if not isinstance(result, Tensor):
-            result = PUBLIC["full"](v.shape, result, dtype=kind.dtype)
-            values[id(v)] = Batched(result, False)
-            continue
-        wanted = KIND[dtypes.by_name(v.dtype)]
-        result = result if result._kind is wanted else cast(result, wanted)
-        values[id(v)] = Batched(result, batched)
-
-
-def _reduce(node: Reduce, reads, batched: bool, values) -> None:
-    dims = tuple(d + 1 for d in node.dims) if batched else node.dims
-    operands = [r.tensor for r in reads]
-    if batched:
-        operands = [r.tensor if r.batched else r.tensor.unsqueeze(0) for r in reads]
-    result = BOOK[node.fold.name](*operands, dims=dims, keepdim=False)
-    for v, r in zip(node.values, result if isinstance(result, tuple) else (result,), strict=True):
-        lead = r.shape[:1] if batched else ()
-        values[id(v)] = Batched(r.reshape((*lead, *v.shape)), batched)
-
-
-def _put(node: Put, reads, batched: bool, values, count: int) -> None:
-    v, part = node.values[0], reads[-1]
-    if len(reads) > 1:
-        base = reads[0].tensor.expand(count, *v.shape).clone() if batched and not reads[0].batched else reads[0].tensor.clone()
-    else:
-        lead = (count,) if batched else ()
-        base = PUBLIC["full"]((*lead, *v.shape), node.fill or 0, dtype=dtypes.by_name(v.dtype))
-    if batched and base.stride()[1:] != v.strides and v.size > 1:
-        order = sorted(range(len(v.shape)), key=lambda d: -v.strides[d])
-        base = base.permute(0, *(1 + d for d in order)).contiguous().permute(0, *(1 + order.index(d) for d in range(len(order))))
-    target = Batched(base, batched)
-    _view(target, node.place, count).tensor.copy_(part.tensor)
-    values[id(v)] = target
-
-
-_BROADCASTING = {"matmul", "bmm"}
-
-
-def _call(node: Call, reads, batched: bool, values, count: int) -> None:
-    op = node.operator
-    operands = [r.tensor for r in reads]
-    if not batched:
-        result = op(operands, **node.options) if node.many else op(*operands, **node.options)
-    elif op.name in ("matmul", "mv", "dot", "bmm"):
-        result = _products(node, reads, count)
-    else:
-        rows = [[r.tensor[k] if r.batched else r.tensor for r in reads] for k in range(count)]
-        each = [op(row, **node.options) if node.many else op(*row, **node.options) for row in rows]
-        if isinstance(each[0], tuple):
-            shapes = {tuple(r._array.shape for r in one) for one in each}
-        else:
-            shapes = {one._array.shape for one in each}
-        if len(shapes) > 1:
-            raise RuntimeError(f"vmap: {op.name} gives results of different shapes for the elements of the batch")
-        result = (tuple(PUBLIC["stack"](group) for group in zip(*each, strict=True)) if isinstance(each[0], tuple)
-                  else PUBLIC["stack"](each))
-    for v, r in zip(node.values, result if isinstance(result, tuple) else (result,), strict=True):
-        values[id(v)] = Batched(r, batched)
-
-
-def _products(node: Call, reads, count: int) -> Tensor:
-    """Matrix products of a batch as one batched product."""
-    x, y = (r.tensor if r.batched else r.tensor.unsqueeze(0) for r in reads)
-    kinds = tuple(len(r.shape) for r in node.reads)
-    if kinds[0] == 1:
-        x = x.unsqueeze(-2)
-    if kinds[1] == 1:
-        y = y.unsqueeze(-1)
-    result = PUBLIC["matmul"](x, y)
-    if kinds[1] == 1:
-        result = result.squeeze(-1)
-    if kinds[0] == 1:
-        result = result.squeeze(-1 if kinds[1] == 1 else -2)
-    return result
-
-
+def _mentioned(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _mentioned(constant)

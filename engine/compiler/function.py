@@ -154,7 +154,7 @@ class CompiledFunction:
     """What `engine.compile` returns: call it like the function. See `compile`."""
 
     def __init__(self, function: Callable):
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self.function = function
         self.signatures: dict[Any, list[Variant]] = {}
         self.hits = self.misses = 0
@@ -163,6 +163,12 @@ class CompiledFunction:
         self.last: Variant | None = None
         self.quick: Callable | None = None      # the last program's shortest way, for `quick_count` positional arguments
         self.quick_count = -1
+
+    def __getattr__(self, name: str) -> Any:
+        """A compiled module has the module's parameters, modes and methods."""
+        if name == "function":
+            raise AttributeError(name)
+        return getattr(self.function, name)
 
     def __get__(self, instance, owner=None):
         """A compiled method is bound like any other: each object has its own programs."""

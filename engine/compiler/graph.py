@@ -151,12 +151,18 @@ class Put(Node):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Call(Node):
-    """A structural operator run as it is, by its own kernels."""
+    """A structural operator run as it is, by its own kernels. The last reads are the options `named`, which are arrays."""
 
     operator: Structural | None = None
     options: dict = dataclasses.field(default_factory=dict)
     many: bool = False
+    named: tuple[str, ...] = ()
     effects: bool = False
+
+    @property
+    def operands(self) -> list[Ref]:
+        """What the operator works on."""
+        return self.reads[:len(self.reads) - len(self.named)]
 
     def title(self) -> str:
         return self.operator.name

@@ -32,6 +32,8 @@ def lower(tracer, op, arrays, many: bool, options: dict, results) -> bool:
         return formula(tracer, arrays, options, results)
     if not op.linear or len(results) != 1 or not results[0].size:
         return False
+    if not many and len(arrays) > 1 and op.name not in _SCATTERS:       # an index among the operands must not become labels
+        return False
     with tracer.pause():
         regions = movement(op, arrays, many, options, results[0])
     if regions is None:
@@ -123,3 +125,4 @@ def _sum_to(tracer, arrays, options, results) -> bool:
 
 
 _FORMULAS = {"sum_to": _sum_to}
+_SCATTERS = {"select_scatter", "slice_scatter", "diagonal_scatter"}

@@ -133,11 +133,12 @@ class Executable:
     def _call(self, node: Call) -> None:
         key = f"call{len(self.space)}"
         self.space[key], self.space[key + "_options"] = node.operator.forward, node.options
-        operands = ", ".join(self._array(r) for r in node.reads)
+        operands = ", ".join(self._array(r) for r in node.operands)
         if node.many:
             operands = f"[{operands}]"
+        named = [f"{k}={self._array(r)}" for k, r in zip(node.named, node.reads[len(node.operands):], strict=True)]
         made = ", ".join(v.name for v in node.values)
-        self.lines.append(f"{made} = {key}({operands}, **{key}_options)")
+        self.lines.append(f"{made} = {key}({', '.join([operands, *named])}, **{key}_options)")
         self.ready.update(id(v) for v in node.values)
 
     def _array(self, ref: Ref) -> str:

@@ -46,10 +46,17 @@ def _run(node, values: dict[int, Tensor]) -> None:
         view(base, node.place).copy_(reads[-1])
         values[id(v)] = base
     elif isinstance(node, Call):
-        result = node.operator(reads, **node.options) if node.many else node.operator(*reads, **node.options)
+        result = run_call(node, reads)
         results = result if isinstance(result, tuple) else (result,)
         for v, r in zip(node.values, results, strict=True):
             values[id(v)] = r
+
+
+def run_call(node: Call, reads: list[Tensor]):
+    """The operator of a call on tensors; options that are arrays come from the last reads."""
+    count = len(node.operands)
+    options = {**node.options, **{k: t._array for k, t in zip(node.named, reads[count:], strict=True)}}
+    return node.operator(reads[:count], **options) if node.many else node.operator(*reads[:count], **options)
 
 
 def _filled(v: Value, number):

@@ -181,11 +181,14 @@ class Tracer:
         """A structural operator; results in known memory are views and need no node."""
         several = results if isinstance(results, (tuple, list)) else (results,)
         reads = [self.read(a) for a in arrays]
+        named = tuple(k for k, v in options.items() if isinstance(v, np.ndarray))
         if all(r.size and self.block(r) is not None for r in several):
             return
-        if lower(self, operator, arrays, many, options, several):
+        if not named and lower(self, operator, arrays, many, options, several):
             return
-        node = Call(reads, operator=operator, options=dict(options), many=many)
+        reads += [self.read(options[k]) for k in named]
+        fixed = {k: v for k, v in options.items() if k not in named}
+        node = Call(reads, operator=operator, options=fixed, many=many, named=named)
         for k, r in enumerate(several):
             if r.size and self.block(r) is not None:
                 raise Untraceable(f"{operator.name} gave a view beside new memory")
@@ -246,6 +249,10 @@ class Recorder:
             results = self.kernel(*arrays, **options) if out is None else self.kernel(*arrays, out=out, **options)
         finally:
             tracer.paused -= 1
+        if isinstance(results, np.generic):         # a number has no address to be known by
+            results = np.asarray(results)
+        elif results.__class__ is tuple and any(isinstance(r, np.generic) for r in results):
+            results = tuple([np.asarray(r) for r in results])
         self.note(tracer, arrays, options, results)
         return results
 

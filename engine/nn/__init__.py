@@ -54,5 +54,6 @@ __all__ = [
     *activation.__all__, *attention.__all__,
     *containers.__all__, *conv.__all__, *distance.__all__, *dropout.__all__, *embedding.__all__,
     *flatten.__all__, *fold.__all__, *linear.__all__, *loss.__all__, *normalization.__all__, *padding.__all__,
-    *parameter_containers.__all__, *pooling.__all__, *recurrent.__all__, *rnn_cells.__all__, *transformer.__all__, *upsampling.__all__,
+    *parameter_containers.__all__, *pooling.__all__, *recurrent.__all__, *rnn_cells.__all__, *transformer.__all__,
+    *upsampling.__all__,
 ]

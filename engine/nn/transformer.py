@@ -155,7 +155,8 @@ def _no_fast_path(layer: Module) -> str:
     attention = layer.self_attn
     reasons = (
         (layer.norm_first, "encoder_layer.norm_first was True"),
-        (not attention.batch_first, "encoder_layer.self_attn.batch_first was not True(use batch_first for better inference performance)"),
+        (not attention.batch_first, "encoder_layer.self_attn.batch_first was not True(use batch_first for better inference "
+                                    "performance)"),
         (not attention._qkv_same_embed_dim, "encoder_layer.self_attn._qkv_same_embed_dim was not True"),
         (attention.in_proj_bias is None, "encoder_layer.self_attn was passed bias=False"),
         (not layer.activation_relu_or_gelu, "encoder_layer.activation_relu_or_gelu was not True"),

@@ -49,15 +49,11 @@ def _begin(x: np.ndarray, state: np.ndarray, w: np.ndarray, gates: int) -> tuple
 
     BLAS is slower with a transposed view, by more than a copy costs where there are several steps.
     """
-    _prepare(w, len(state))
+    blas.prepare(w.size * len(state))
     y = np.empty((len(state), x.shape[1]), x.dtype)
     turned = as_contiguous(w.T) if len(x) > len(state) else w.T
-    return _dense(x).reshape(len(x), gates, -1), y, y.reshape(len(y), gates, -1), turned
-
-
-def _prepare(weight: np.ndarray, batch: int) -> None:
-    """Tell BLAS how large the steps' products are; they follow one another at once, so that threads pay off early."""
-    blas.prepare(8 * weight.size * batch)
+    size = x.shape[1] // gates
+    return _dense(x).reshape(len(x), gates, size), y, y.reshape(len(y), gates, size), turned
 
 
 def _dot(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
@@ -150,10 +146,10 @@ def _lstm_quick(gs, x, h, c, w, sizes, reverse, needs, gates, h_before, c_before
     if w.dtype == np.float16:
         return None
     kernel, w = _kernels().lstm_backward(w.dtype.name), _dense(w)
-    _prepare(w, len(h))
+    blas.prepare(w.size * len(h))
     g_h, g_c, g_out = _gradient(gs[1], h_before, len(h)), _gradient(gs[2], c_before, len(c)), _outputs(gs[0], h_before)
     g_x, spare = buffers.empty(gates.shape, gates.dtype), np.empty(g_c.shape, g_c.dtype)
-    rows, put = g_x.reshape(len(g_x), -1), copies.into
+    rows, put = g_x.reshape(len(g_x), len(w)), copies.into
     for first, last, n in reversed(steps_of(sizes, reverse)):
         kernel(gates[first:last], c_before[first:last], g_out(first, last), g_h[:n], g_c[:n], out=(g_x[first:last], spare[:n]))
         _dot(rows[first:last], w, g_h[:n])
@@ -214,11 +210,11 @@ def _gru_quick(gs, x, h, w, b, sizes, reverse, needs, gates, part, h_before):
     if w.dtype == np.float16:
         return None
     kernel, w = _kernels().gru_backward(w.dtype.name), _dense(w)
-    _prepare(w, len(h))
+    blas.prepare(w.size * len(h))
     g_h, g_out = _gradient(gs[1], h_before, len(h)), _outputs(gs[0], h_before)
     g_direct, spare = np.zeros(g_h.shape, g_h.dtype), np.empty(g_h.shape, g_h.dtype)
     g_x, g_y = buffers.empty(gates.shape, gates.dtype), buffers.empty(gates.shape, gates.dtype)
-    rows, put = g_y.reshape(len(g_y), -1), copies.into
+    rows, put = g_y.reshape(len(g_y), len(w)), copies.into
     for first, last, n in reversed(steps_of(sizes, reverse)):
         kernel(gates[first:last], part[first:last], h_before[first:last], g_out(first, last), g_h[:n], g_direct[:n],
                out=(g_x[first:last], g_y[first:last], spare[:n]))
@@ -273,7 +269,7 @@ def _rnn_quick(gs, x, h, w, sizes, reverse, activation, needs, out):
     if w.dtype == np.float16:
         return None
     out, kernel, w, put = out[0], _kernels().plain_backward(w.dtype.name, activation), _dense(w), copies.into
-    _prepare(w, len(h))
+    blas.prepare(w.size * len(h))
     g_h, g_out = _gradient(gs[1], out, len(h)), _outputs(gs[0], out)
     g_x, before, state = buffers.empty(x.shape, x.dtype), buffers.empty(x.shape, x.dtype), copies.copy(h)
     for first, last, n in reversed(steps_of(sizes, reverse)):
@@ -295,7 +291,7 @@ def rnn_layer(x, h, w, sizes, reverse, activation):
         return _widened(rnn_layer.forward, (x, h, w), sizes=sizes, reverse=reverse, activation=activation)
     kernel = _kernels().plain_forward(x.dtype.name, activation)
     x, y, _, turned = _begin(x, h, _dense(w), 1)
-    x, h = x.reshape(len(x), -1), copies.copy(h)
+    x, h = x.reshape(len(x), len(w)), copies.copy(h)
     out = buffers.empty(x.shape, x.dtype)
     for first, last, n in steps_of(sizes, reverse):
         _dot(h[:n], turned, y[:n])

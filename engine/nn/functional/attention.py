@@ -11,10 +11,11 @@ from typing import Any
 
 from kernels.book import BOOK
 
-from ...dtypes import bool as bool_
+from ...dtypes import bool_
 from ...errors import DTypeError, ShapeError
 from ...functions.factories import full, zeros
 from ...functions.join import cat
+from ...functions.matmul import _C_NAMES
 from ...functions.operands import need_tensor
 from ...tensor import Tensor
 from .dropout import dropout
@@ -31,15 +32,15 @@ def _check_attention(query: Any, key: Any, value: Any, attn_mask: Tensor | None,
     kinds = [t._kind.dtype for t in (query, key, value)]
     if kinds[0] is not kinds[1] or kinds[0] is not kinds[2]:
         raise DTypeError("Expected query, key, and value to have the same dtype, but got query.dtype: "
-                         f"{kinds[0].scalar.lower()} key.dtype: {kinds[1].scalar.lower()} and value.dtype: "
-                         f"{kinds[2].scalar.lower()} instead.")
+                         f"{_C_NAMES[kinds[0].name]} key.dtype: {_C_NAMES[kinds[1].name]} and value.dtype: "
+                         f"{_C_NAMES[kinds[2].name]} instead.")
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise ShapeError("Expected query, key, and value to all be  at least 2 dimensional, but got query.dim: "
-                         f"{query.ndim}, key.dim: {key.ndim} and value.dim: {value.ndim} instead.")
+                         f"{query.ndim} key.dim: {key.ndim} and value.dim: {value.ndim} instead.")
     if attn_mask is not None:
         if attn_mask.dtype is not bool_ and attn_mask.dtype is not query.dtype:
             raise DTypeError("Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype: "
-                             f"{attn_mask._kind.dtype.scalar.lower()} and  query.dtype: {kinds[0].scalar.lower()} instead.")
+                             f"{_C_NAMES[attn_mask.dtype.name]} and  query.dtype: {_C_NAMES[kinds[0].name]} instead.")
         if is_causal:
             raise RuntimeError("_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True")
 
@@ -228,9 +229,9 @@ def multi_head_attention_forward(
         attn_mask, key_padding_mask = _one_more(attn_mask), _one_more(key_padding_mask)
     source = k.size(1)
     if key_padding_mask is not None:
-        _claim(key_padding_mask.size(0) == batch, f"expected key_padding_mask.shape[0] to be {batch}, but got "
+        _claim(key_padding_mask.size(0) == batch, f"Expected key_padded_mask.shape[0] to be {batch}, but got "
                f"{key_padding_mask.size(0)}")
-        _claim(key_padding_mask.size(1) == source, f"expected key_padding_mask.shape[1] to be {source}, but got "
+        _claim(key_padding_mask.size(1) == source, f"Expected key_padded_mask.shape[1] to be {source}, but got "
                f"{key_padding_mask.size(1)}")
         padding = key_padding_mask.view(batch, 1, 1, source).expand(-1, num_heads, -1, -1).reshape(rows, 1, source)
         attn_mask = padding if attn_mask is None else attn_mask + padding

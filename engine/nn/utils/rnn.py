@@ -115,7 +115,8 @@ def invert_permutation(permutation: Tensor | None) -> Tensor | None:
     """The permutation that undoes one; None for None."""
     if permutation is None:
         return None
-    return permutation.new_empty(permutation.shape).scatter_(0, permutation, arange(0, permutation.numel(), device=permutation.device))
+    places = arange(0, permutation.numel(), device=permutation.device)
+    return permutation.new_empty(permutation.shape).scatter_(0, permutation, places)
 
 
 def _rows(sizes: Sequence[int], batch: int) -> np.ndarray:
