@@ -2,7 +2,8 @@
 
 The tape that reverse mode walks back is walked forward here, oldest node first. A pointwise node multiplies tangents with its
 partials (the gradient formula with a tangent in the cotangent's place); a linear one runs its operator on the tangent; a custom
-Function with a `jvp` runs that; any other is linear in its cotangent, so its backward pass, differentiated with respect to the cotangent, gives the tangent of its result exactly ("double
+Function with a `jvp` runs that; any other is linear in its cotangent, so its backward pass, differentiated with
+respect to the cotangent, gives the tangent of its result exactly ("double
 backward": J. Townsend, 2017). Tangents are made of ordinary operators, so they are recorded and differentiate again, and since
 each push begins at its own leaves no levels of nested derivatives can mix. Used by `engine.func` and `engine.autograd.forward_ad`.
 """

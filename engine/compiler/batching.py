@@ -29,7 +29,8 @@ from .trace import Untraceable
 KEPT = 8            # traced programs that a batched function remembers
 RANDOM = ("vmap: called random operation while in randomness error mode. Please either use the 'same' or 'different' randomness "
           "flags on vmap or perform the randomness operation out of vmap")
-WRITTEN = ("vmap: the function writes in place to a tensor that is not batched, a captured one or an argument with in_dim None, which "
+WRITTEN = ("vmap: the function writes in place to a tensor that is not batched, a captured one or an argument with in_dim "
+           "None, which "
            "is not possible: it has one value for all elements. Please use an out-of-place operator instead.")
 
 
@@ -78,10 +79,12 @@ class Batcher:
         """(the batched dimension of each leaf, None where it has none; the size of the batch)."""
         head, dims = f"vmap({self.name}, in_dims={self.in_dims}, ...)(<inputs>): ", self.in_dims
         if not isinstance(dims, (int, tuple)):
-            raise ValueError(f"{head}expected `in_dims` to be int or a (potentially nested) tuple matching the structure of inputs, "
+            raise ValueError(f"{head}expected `in_dims` to be int or a (potentially nested) tuple matching the structure "
+                             f"of inputs, "
                              f"got: {type(dims)}.")
         if not leaves:
-            raise ValueError(f"vmap({self.name})(<inputs>): got no inputs. Maybe you forgot to add inputs, or you are trying to vmap "
+            raise ValueError(f"vmap({self.name})(<inputs>): got no inputs. Maybe you forgot to add inputs, or you are "
+                             f"trying to vmap "
                              "over a function with no inputs. The latter is unsupported.")
         found: list = []
         if not _spread(dims, structure, found):
@@ -97,7 +100,8 @@ class Batcher:
                 raise ValueError(f"{head}Got in_dim={d} for an input but the input is of type {type(leaf)}. We cannot vmap over "
                                  "non-Tensor arguments, please use None as the respective in_dim")
             if not -leaf.ndim <= d < leaf.ndim:
-                raise ValueError(f"{head}Got in_dim={d} for some input, but that input is a Tensor of dimensionality {leaf.ndim} so "
+                raise ValueError(f"{head}Got in_dim={d} for some input, but that input is a Tensor of dimensionality "
+                                 f"{leaf.ndim} so "
                                  f"expected in_dim to satisfy -{leaf.ndim} <= in_dim < {leaf.ndim}.")
             found[k] = d % leaf.ndim
             sizes.append(leaf.shape[found[k]])
@@ -114,7 +118,8 @@ class Batcher:
         if structure is tree.LEAF and isinstance(dims, tuple) and len(dims) == 1:
             dims = dims[0]
         if not isinstance(dims, (int, tuple, list, dict, type(None))):
-            raise ValueError(f"vmap({self.name}, ..., out_dims={dims}): `out_dims` must be an int, None or a python collection of ints "
+            raise ValueError(f"vmap({self.name}, ..., out_dims={dims}): `out_dims` must be an int, None or a python "
+                             f"collection of ints "
                              "representing where in the outputs the vmapped dimension should appear.")
         if not _spread(dims, structure, found):
             raise ValueError(f"vmap({self.name}, ..., out_dims={dims})(<inputs>): out_dims is not compatible with the structure of "
@@ -153,7 +158,8 @@ class Batcher:
     def _check(self, recorded: tracing.Recorded) -> None:
         for is_tensor, leaf in recorded.leaves:
             if not is_tensor:
-                raise ValueError(f"vmap({self.name}, ...): `{self.name}` must only return Tensors, got type {type(leaf)}. Did you mean "
+                raise ValueError(f"vmap({self.name}, ...): `{self.name}` must only return Tensors, got type {type(leaf)}. "
+                                 f"Did you mean "
                                  "to set out_dims= to None for output?")
 
     def _replay(self, recorded: tracing.Recorded, leaves: list, dims: list, count: int) -> list[Batched]:
@@ -196,7 +202,8 @@ class Batcher:
                 shape = tree.flatten(self.function(*tree.unflatten(structure, iter(one)), **kwargs), result)
                 for leaf in result:
                     if not isinstance(leaf, Tensor):
-                        raise ValueError(f"vmap({self.name}, ...): `{self.name}` must only return Tensors, got type {type(leaf)}. Did "
+                        raise ValueError(f"vmap({self.name}, ...): `{self.name}` must only return Tensors, got type "
+                                         f"{type(leaf)}. Did "
                                          "you mean to set out_dims= to None for output?")
                 columns.append(result)
         found, shared = [], None in tree.leaves_of(self.out_dims)
@@ -293,7 +300,8 @@ def _repeating() -> Iterator[Callable[[], None]]:
 
 
 def _transparent(found: Any, known: set[int]) -> bool:
-    """Whether all that a function reads can be seen by its environment: numbers, tensors, modules, and functions that are so, too."""
+    """Whether all that a function reads can be seen by its environment: numbers, tensors, modules, and functions that "
+    "are so, too."""
     if id(found) in known or isinstance(found, (*PLAIN, Tensor, type)):
         return True
     known.add(id(found))

@@ -101,6 +101,9 @@ class Tracer:
         """The view that a launch reads; memory that is not known becomes a captured value."""
         block = self.block(array) if array.size else None
         if block is None:
+            low, size = _span(array)
+            if any(b.address < low + size and low < b.address + b.size for b in self.blocks.get(id(root(array)), ())):
+                raise Untraceable("it reads memory of which it wrote a part only")
             owner = self._owner(array)
             whole = array if owner is None else owner._array
             value = self.add(whole, None)
@@ -131,7 +134,7 @@ class Tracer:
             self.read(array)
             block = self.block(array)
         if block is None:               # memory that Python has made and filled: a constant outside of what is written now
-            whole = root(array) if root(array).dtype == array.dtype and root(array).size == array.size else array
+            whole = root(array) if root(array).dtype == array.dtype else array
             value = self.add(whole, None)
             value.array = np.array(whole)
             self.graph.captured.append((value, None))
@@ -179,6 +182,8 @@ class Tracer:
 
     def call(self, operator, arrays, many: bool, options: dict, results) -> None:
         """A structural operator; results in known memory are views and need no node."""
+        if any(isinstance(v, np.ndarray) for v in options.values()):
+            raise Untraceable(f"{operator.name} works at positions that depend on the data")
         several = results if isinstance(results, (tuple, list)) else (results,)
         reads = [self.read(a) for a in arrays]
         named = tuple(k for k, v in options.items() if isinstance(v, np.ndarray))

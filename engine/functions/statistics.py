@@ -13,7 +13,7 @@ from kernels.book import BOOK
 from .. import dtypes
 from ..errors import DTypeError, ShapeError
 from ..return_types import named
-from ..tensor import KIND, Tensor, host, wrap, wrap_dim
+from ..tensor import KIND, Tensor, wrap, wrap_dim
 from .reduce import finish, finish_all, needs_elements, one_dim, tensor_of
 from .registry import public
 
@@ -39,7 +39,7 @@ def _median(name: str, input: Tensor, dim, keepdim: bool, out):
             floating = input._kind.dtype.category >= 2
             return wrap(np.full((), np.nan if floating else np.iinfo(input._kind.numpy).min, input._kind.numpy), input._kind)
         at = _middle(plain.reshape(-1), 0, skips)
-        return finish(BOOK[name](input, at=int(at._array)), out)
+        return finish(BOOK[name](input, at=at.item()), out)
     ndim = input._array.ndim
     d = one_dim(name, dim, ndim)
     if not ndim:
@@ -70,8 +70,7 @@ def _middle(x: Tensor, dim: int, skips_nan: bool) -> Tensor:
     else:
         has = BOOK["eq"](numbers, last + 1)
         at = BOOK["where"](has, last // 2, numbers)
-    index = BOOK["pick"].forward(np.ascontiguousarray(host(order)), host(at), dim)
-    return wrap(index, KIND[dtypes.int64])
+    return BOOK["pick"](order.contiguous(), at, dim=dim)
 
 
 @public()

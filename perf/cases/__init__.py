@@ -2,7 +2,19 @@
 
 A new file is added to `GROUPS` here, a new case to the file whose question it answers; nothing else needs an edit.
 """
-from perf.cases import accuracy, classify, convolution, loading, normalization, pointwise, process, recurrent, reduce, tiny, training
+from perf.cases import (
+    accuracy,
+    classify,
+    convolution,
+    loading,
+    normalization,
+    pointwise,
+    process,
+    recurrent,
+    reduce,
+    tiny,
+    training,
+)
 
 GROUPS = (
     *tiny.GROUPS, *pointwise.GROUPS, *reduce.GROUPS, *process.GROUPS, *accuracy.GROUPS, *convolution.GROUPS,
