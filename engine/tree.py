@@ -1,6 +1,7 @@
 """Nested arguments and results: tuples, lists, dictionaries and dataclasses of anything, taken apart and put together again.
 
-`flatten` gives the leaves in order and a hashable `structure`; `unflatten` is its inverse. Used by `engine.compiler` and `engine.func`.
+`flatten` gives the leaves in order and a hashable `structure`; `unflatten` is its inverse. Used by `engine.compiler` and
+`engine.func`.
 """
 from __future__ import annotations
 

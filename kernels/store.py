@@ -8,14 +8,16 @@ can be had, the store lives in memory for the process. Called by `kernels.cpu.na
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import json
 import os
 import stat
 import sys
 import types
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path  # imported where it is used: with urllib it takes 5 ms
 
 MAGIC = b"engine-kernel-1\n"
 _memory: dict[str, tuple[dict, bytes]] = {}
@@ -23,9 +25,19 @@ _memory: dict[str, tuple[dict, bytes]] = {}
 
 # --- identity: what decides an entry's machine code -------------------------------------------------------------------
 
+@functools.cache
+def _blake2b() -> type:
+    """BLAKE2b from its own module: `hashlib` would load OpenSSL first, 5 ms of every start."""
+    try:
+        from _blake2 import blake2b
+    except ImportError:
+        from hashlib import blake2b
+    return blake2b
+
+
 def digest(*parts: str | bytes) -> str:
     """A short content hash of the parts, each framed by its length so that no two lists collide."""
-    state = hashlib.blake2b(digest_size=20)
+    state = _blake2b()(digest_size=20)
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
         state.update(b"%d:" % len(data))
@@ -95,6 +107,7 @@ def _numba_version() -> str:
     spec = importlib.util.find_spec("numba")
     if spec is None or spec.origin is None:
         raise ImportError("numba is not installed; `pip install numba` (the engine compiles its kernels with it)")
+    from pathlib import Path
     found = sorted(Path(spec.origin).parent.parent.glob("numba-*.dist-info"))
     return found[0].name if len(found) == 1 else _metadata_version()
 
@@ -107,6 +120,7 @@ def _metadata_version() -> str:
 @functools.cache
 def _package_digest() -> str:
     """Hash of the templates, the lowering and libm, whose text reaches every kernel."""
+    from pathlib import Path
     here = Path(__file__).parent
     files = sorted([*here.glob("libm*.py"), here / "lowering.py", *(here / "cpu").glob("*.py")])
     return digest(*(f.read_bytes() for f in files if f.exists()))
@@ -120,6 +134,7 @@ def folder() -> Path | None:
 
     `ENGINE_CACHE_DIR` names it; otherwise the platform's cache folder of the user.
     """
+    from pathlib import Path
     named = os.environ.get("ENGINE_CACHE_DIR")
     if named:
         candidates = [Path(named)]

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from test_book import DIFFERENTIABLE, FOLDS, STRUCTURAL, draw, operands, pairing, without_gradient
 
 import engine
 from engine import from_numpy, func
 from engine.autograd import forward_ad as fw
-from test_book import DIFFERENTIABLE, FOLDS, STRUCTURAL, draw, operands, pairing, without_gradient
 
 
 def tensors(arrays):
@@ -49,7 +49,8 @@ def check(call, arrays, rng, fixed=(), reverse=False, rtol=1e-5, atol=1e-6):
     if reverse:
         floating = [k for k, o in enumerate(outs) if o.dtype.category >= 2]
         _, pull = func.vjp(lambda *xs: tuple(several(f(*xs))[k] for k in floating), *primals)
-        cotangents = tuple(tensors([np.asarray(rng.standard_normal(tuple(outs[k].shape)), outs[k].numpy().dtype) for k in floating]))
+        cotangents = tuple(tensors([np.asarray(rng.standard_normal(tuple(outs[k].shape)),
+                                               outs[k].numpy().dtype) for k in floating]))
         left = sum(pairing(u.numpy(), moved[k].numpy()) for u, k in zip(cotangents, floating, strict=True))
         right = sum(pairing(g.numpy(), t.numpy()) for g, t in zip(pull(cotangents), tangents, strict=True))
         assert left == pytest.approx(right, rel=1e-8, abs=1e-9)
@@ -117,7 +118,8 @@ FUNCTIONS = {
     "matmul": lambda x: (x @ x.t(), x[0] @ x[1], x @ x[0], x.t()[None] @ x, engine.outer(x[0], x[1])),
     "einsum": lambda x: engine.einsum("ij,kj->ik", x, x * 2),
     "index": lambda x: (x[INDEX], x[:, INDEX], x[1:, ::2], x[..., None, -1], x[x > -100.0], x.index_select(1, INDEX)),
-    "gather": lambda x: (x.gather(1, INDEX[:, None] % 4), engine.take_along_dim(x, INDEX[None] % 3, 0)) if len(x) == 4 else x.take(INDEX),
+    "gather": lambda x: (x.gather(1, INDEX[:, None] % 4),
+                         engine.take_along_dim(x, INDEX[None] % 3, 0)) if len(x) == 4 else x.take(INDEX),
     "scatter": lambda x: (engine.zeros(3, 5, dtype=engine.float64).scatter_add(1, INDEX.expand(3, 4), x),
                           x.index_add(0, INDEX[:3], x * 2), x.masked_fill(x > 0.3, 2.0)),
     "cat": lambda x: (engine.cat([x, x * x]), engine.stack([x, engine.ones(3, 4, dtype=engine.float64)], 1), x.repeat(2, 1)),
@@ -155,7 +157,8 @@ def test_composed(name, rng):
 
 def test_complex_functions(rng):
     z = rng.standard_normal((3, 3)) + 1j * rng.standard_normal((3, 3))
-    check(lambda z: (z @ z.conj().t(), z.abs().sum(), (z * z.conj()).real, engine.view_as_real(z) * 2, z.prod()), [z], rng, reverse=True)
+    check(lambda z: (z @ z.conj().t(), z.abs().sum(), (z * z.conj()).real, engine.view_as_real(z) * 2, z.prod()), [z], rng,
+          reverse=True)
 
 
 # --- linearize, in-place on primals, custom functions -----------------------------------------------------------------
@@ -167,7 +170,7 @@ def test_linearize_runs_the_function_once():
         calls.append(1)
         return x * y, x.sin()
     x, y = engine.tensor([1.0, 2.0]), engine.tensor([3.0, 4.0])
-    out, push = func.linearize(f, x, y)
+    _out, push = func.linearize(f, x, y)
     for t in (engine.tensor([1.0, 0.0]), engine.tensor([0.5, 2.0])):
         a, b = push(t, t)
         np.testing.assert_allclose(a.numpy(), (t * (x + y)).numpy())
@@ -177,7 +180,7 @@ def test_linearize_runs_the_function_once():
 
 def test_jvp_of_a_function_that_writes_its_argument():
     x, t = engine.tensor([1.0, 2.0]), engine.ones(2)
-    out, tangent = func.jvp(lambda x: x.mul_(3.0).add_(1.0), (x,), (t,))
+    _out, tangent = func.jvp(lambda x: x.mul_(3.0).add_(1.0), (x,), (t,))
     np.testing.assert_array_equal(tangent.numpy(), [3.0, 3.0])
     np.testing.assert_array_equal(x.numpy(), [4.0, 7.0])
     assert not x.requires_grad and x._version == 2
@@ -224,7 +227,7 @@ def test_custom_functions():
     product, total = func.jvp(lambda x: Twice.apply(x, ones, 3), (x,), (t,))[1]
     np.testing.assert_allclose(product.numpy(), 3 * t.numpy())
     np.testing.assert_allclose(total.numpy(), t.numpy())
-    t_x, t_y, t_k = Twice.seen[-1]
+    _t_x, t_y, t_k = Twice.seen[-1]
     assert not t_y.any() and t_k is None
     second = func.jvp(lambda x: func.jvp(lambda x: Twice.apply(x, x, 1)[0], (x,), (ones,))[1], (x,), (t,))[1]
     np.testing.assert_allclose(second.numpy(), 2 * t.numpy())

@@ -72,7 +72,7 @@ def test_nested_arguments(x):
 
 
 def test_vjp(x):
-    (out, twice), pull = func.vjp(lambda a: (a ** 2, a * 2), x)
+    (out, _twice), pull = func.vjp(lambda a: (a ** 2, a * 2), x)
     same(out, x.numpy() ** 2)
     got, = pull((x, x))
     same(got, 2 * x.numpy() ** 2 + 2 * x.numpy())
@@ -187,10 +187,11 @@ def test_closures_keep_their_history(x):
     gradient = func.grad(f)(x)
     gradient.sum().backward()
     np.testing.assert_allclose(w.grad.numpy(), 2 * v)
-    value, tangent = func.jvp(f, (x,), (engine.ones_like(x),))
+    _value, tangent = func.jvp(f, (x,), (engine.ones_like(x),))
     np.testing.assert_allclose(engine.autograd.grad(tangent, w)[0].numpy(), 2 * v)
     np.testing.assert_allclose(engine.autograd.grad(func.jacrev(lambda x: x * w)(x).sum(), w)[0].numpy(), np.ones(3))
-    np.testing.assert_allclose(engine.autograd.grad(func.grad(lambda w: (w ** 3).sum())(w).sum(), w)[0].numpy(), 6 * w.detach().numpy())
+    np.testing.assert_allclose(engine.autograd.grad(func.grad(lambda w: (w ** 3).sum())(w).sum(), w)[0].numpy(),
+                               6 * w.detach().numpy())
     with engine.no_grad():
         same(func.grad(f)(x), 2 * v * w.detach().numpy())
         same(func.jvp(f, (x,), (x,))[1], 2 * v ** 2 @ w.detach().numpy())
@@ -217,7 +218,7 @@ def test_functional_call(x):
     same(func.functional_call(net, {"weight": w, "bias": b}, None, {"input": x}), [x.numpy().sum()])
     gradient = func.grad(lambda p: func.functional_call(net, p, (x,)).sum())({"weight": w, "bias": b})
     same(gradient["weight"], x.numpy()[None])
-    with pytest.raises(RuntimeError, match="Unexpected key.*'foo'.*\n.*Missing key.*'bias'"):
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*'foo'.*\n.*Missing key.*'bias'"):
         func.functional_call(net, {"weight": w, "foo": b}, (x,), strict=True)
     with pytest.raises(ValueError, match="appeared in multiple dictionaries"):
         func.functional_call(net, [{"weight": w}, {"weight": w}], (x,))
@@ -265,16 +266,16 @@ def test_functional_derivatives(x):
     for strategy in ("reverse-mode", "forward-mode"):
         same(F.jacobian(lambda a: a ** 2, x, strategy=strategy, vectorize=True), np.diag(2 * v))
         same(F.hessian(rosenbrock, x, outer_jacobian_strategy=strategy, vectorize=True), expected)
-    (aa, ab), (ba, bb) = F.hessian(lambda a, b: (a ** 2 * b).sum(), (x, x + 1))
+    (aa, ab), (_ba, bb) = F.hessian(lambda a, b: (a ** 2 * b).sum(), (x, x + 1))
     same(aa, np.diag(2 * (v + 1)))
     same(ab, np.diag(2 * v))
     same(bb, np.zeros((3, 3)))
     same(F.hvp(rosenbrock, x, x)[1], expected @ v)
     same(F.vhp(rosenbrock, x, x)[1], v @ expected)
-    out, product = F.vjp(lambda a, b: a * b, (x, x + 1), x)
+    _out, product = F.vjp(lambda a, b: a * b, (x, x + 1), x)
     same(product[0], v * (v + 1))
     same(product[1], v * v)
-    out, product = F.jvp(lambda a: (a ** 2, a.sum()), x, x)
+    _out, product = F.jvp(lambda a: (a ** 2, a.sum()), x, x)
     same(product[0], 2 * v * v)
     same(product[1], v.sum())
     leaf = x.clone().requires_grad_()

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import engine as torch
-from engine.functions.masks import one_hot
+from engine.nn.functional import one_hot
 from engine.walk import grad
 
 settings.register_profile("indexing", deadline=None, max_examples=150, derandomize=True,
@@ -405,6 +405,18 @@ def test_nonzero(a):
     else:
         assert tuple(torch.nonzero(x).shape) == (int(a != 0), 0)
         assert [array(i).tolist() for i in torch.nonzero(x, as_tuple=True)] == [[0] * int(a != 0)]
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (7, 3), (3, 7), (4, 4, 4), (4, 3)])
+@pytest.mark.parametrize("wrap", [False, True])
+def test_fill_diagonal(shape, wrap):
+    expected = np.zeros(shape)
+    np.fill_diagonal(expected, 5, wrap=wrap)
+    x = tensor(np.zeros(shape))
+    assert x.fill_diagonal_(5, wrap) is x
+    same(x, expected)
+    with pytest.raises(RuntimeError, match="dimensions must larger than 1"):
+        tensor(np.zeros(3)).fill_diagonal_(1)
 
 
 def test_one_hot_and_triangles():

@@ -49,16 +49,21 @@ def reversed_views(x):
 
 FUNCTIONS = {
     "pointwise": lambda x: (x.sin() * x + 2 ** x, x.clone(), -x.int(), (x > 0) & (x < 1), engine.maximum(x, x.new_zeros(()))),
-    "views": lambda x: (x[1:] * x[0], x.reshape(2, 2).t(), x[..., None] * x, x.unsqueeze(0).expand(3, 4), *x.chunk(2), x.unbind()[1]),
+    "views": lambda x: (x[1:] * x[0], x.reshape(2, 2).t(), x[..., None] * x, x.unsqueeze(0).expand(3, 4), *x.chunk(2),
+                        x.unbind()[1]),
     "reversed": reversed_views,
-    "reductions": lambda x: (x.sum(), x.mean(), x.prod(), x.max(), x.argmax(), *x.min(0), x.var(), x.std(0), x.norm(), x.logsumexp(0),
+    "reductions": lambda x: (x.sum(), x.mean(), x.prod(), x.max(), x.argmax(), *x.min(0), x.var(), x.std(0), x.norm(),
+                             x.logsumexp(0),
                              x.sum().sum(), (x > 0).any(), (x > 0).all(), x.reshape(2, 2).argmin(), x.amax()),
     "softmax": lambda x: (x.softmax(0), x.log_softmax(0), x.reshape(2, 2).softmax(1)),
     "scans": lambda x: (x.cumsum(0), x.cumprod(0), x.reshape(2, 2).cumsum(1), x.cummax(0)[0], x.diff()),
     "sorting": lambda x: (*x.sort(), *x.topk(2), x.argsort(), x.median()),
-    "joins": lambda x: (engine.cat([x, engine.ones(1, dtype=engine.float64)]), engine.stack([x, x * x], 1), x.repeat(2), x.tile((2,))),
-    "indexing": lambda x: (x[INDEX], x[[0, 0]], x.index_select(0, INDEX), x.gather(0, INDEX), x[engine.tensor([True, False, True, True])]),
-    "scatter": lambda x: (x.scatter_add(0, INDEX, x), x.index_add(0, INDEX, x), x.scatter(0, INDEX[:1], 9.0), x.masked_fill(x > 0, 1.0)),
+    "joins": lambda x: (engine.cat([x, engine.ones(1, dtype=engine.float64)]), engine.stack([x, x * x], 1), x.repeat(2),
+                        x.tile((2,))),
+    "indexing": lambda x: (x[INDEX], x[[0, 0]], x.index_select(0, INDEX), x.gather(0, INDEX),
+                           x[engine.tensor([True, False, True, True])]),
+    "scatter": lambda x: (x.scatter_add(0, INDEX, x), x.index_add(0, INDEX, x), x.scatter(0, INDEX[:1], 9.0),
+                          x.masked_fill(x > 0, 1.0)),
     "products": lambda x: (x @ x, x.reshape(2, 2) @ x[:2], x[:2] @ x.reshape(2, 2), x.outer(x), engine.einsum("i,j->ij", x, x)),
     "linalg": lambda x: (engine.linalg.inv(x.reshape(2, 2) + 5 * engine.eye(2, dtype=engine.float64)),
                          engine.linalg.det(x.reshape(2, 2)), x.outer(x).tril()),
@@ -94,7 +99,8 @@ def test_two_arguments(x):
                     (lambda a, i: a.index_add(0, i, a[:2]), (x, index)), (lambda a, m: a @ m, (x, matrices)),
                     (lambda m, a: a @ m + a[0], (matrices, x)), (lambda a, m: m.t() @ a, (x, matrices)),
                     (lambda m, n: m.t() @ n, (matrices, matrices)), (lambda a, i: a[i[0]] * 2, (x, index)),
-                    (lambda a, t: F.cross_entropy(a, t), (x, index[:, 0])), (func.grad(lambda a, t: F.cross_entropy(a, t)), (x, index[:, 0]))]:
+                    (lambda a, t: F.cross_entropy(a, t), (x, index[:, 0])),
+                    (func.grad(lambda a, t: F.cross_entropy(a, t)), (x, index[:, 0]))]:
         same(vmap(f)(*args), each(f, *args))
     weight = matrices[0]
     same(vmap(engine.matmul, in_dims=(0, None))(x, weight), x @ weight)
@@ -169,7 +175,8 @@ def test_randomness():
     ones = engine.ones(6, 8)
     with pytest.raises(RuntimeError, match="called random operation while in randomness error mode"):
         vmap(lambda r: F.dropout(r))(ones)
-    for f in (lambda r: F.dropout(r), lambda r: engine.rand(8) + r, lambda r: r + engine.randn_like(r), lambda r: r.clone().normal_()):
+    for f in (lambda r: F.dropout(r), lambda r: engine.rand(8) + r, lambda r: r + engine.randn_like(r),
+              lambda r: r.clone().normal_()):
         engine.manual_seed(5)
         alike = vmap(f, randomness="same")(ones)
         assert (alike == alike[0]).all()

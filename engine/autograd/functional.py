@@ -1,7 +1,7 @@
 """Derivatives of functions of tensors or tuples of tensors, as `torch.autograd.functional` has them; built on `engine.func`.
 
-Arguments and results are tensors or tuples of tensors. With `create_graph` results can be differentiated again, otherwise they have no
-history. `strict` refuses inputs that an output does not depend on.
+Arguments and results are tensors or tuples of tensors. With `create_graph` results can be differentiated again, otherwise
+they have no history. `strict` refuses inputs that an output does not depend on.
 """
 from __future__ import annotations
 

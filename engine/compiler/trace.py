@@ -182,7 +182,7 @@ class Tracer:
 
     def call(self, operator, arrays, many: bool, options: dict, results) -> None:
         """A structural operator; results in known memory are views and need no node."""
-        if any(isinstance(v, np.ndarray) for v in options.values()):
+        if any(isinstance(v, (list, tuple)) and any(isinstance(x, np.ndarray) for x in v) for v in options.values()):
             raise Untraceable(f"{operator.name} works at positions that depend on the data")
         several = results if isinstance(results, (tuple, list)) else (results,)
         reads = [self.read(a) for a in arrays]

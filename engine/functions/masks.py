@@ -102,6 +102,26 @@ def argwhere(input: Tensor) -> Tensor:
     return nonzero(input)
 
 
+@public(function=False)
+def fill_diagonal_(self: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
+    """Write a number on the main diagonal; with `wrap`, that of a tall matrix begins again below its square part.
+
+    Errors: RuntimeError for fewer than two dimensions, and for more than two of unequal sizes.
+    """
+    shape = self._array.shape
+    if len(shape) < 2:
+        raise ShapeError("dimensions must larger than 1")
+    if len(shape) > 2 and len(set(shape)) > 1:
+        raise ShapeError("all dimensions of input must be of equal length")
+    strides, start, size = self.stride(), self.storage_offset(), min(shape)
+    self.as_strided((size,), (sum(strides),), start).fill_(fill_value)
+    height, width = shape[0], shape[1]
+    if wrap and len(shape) == 2 and height > width + 1:
+        rest = -(-height * width // (width + 1)) - size
+        self.as_strided((rest,), (sum(strides),), start + strides[0] * (width + 1)).fill_(fill_value)
+    return self
+
+
 # --- one_hot, triangles -----------------------------------------------------------------------------------------------
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

@@ -2,8 +2,8 @@
 
 Every ufunc's loop is the one compiled here. It runs the kernel at once when there is little to do; otherwise it cuts the
 outer dimension (or, for a fold with a single outer step, its free dimension) into chunks, which this thread and the workers
-claim with an atomic counter. Chunks depend on sizes alone, and no chunk's result on another's, so that results do not depend
-on the number of threads. Workers are made by Python's own portable thread functions and wait on its locks; they need no GIL,
+claim with an atomic counter. No chunk's result depends on another's or on where it begins, so that results do not depend on
+the number of threads. Workers are made by Python's own portable thread functions and wait on its locks; they need no GIL,
 so a fork leaves a child without workers (`ensure` makes new ones) and an exit can take them at any moment.
 """
 from __future__ import annotations
@@ -65,7 +65,7 @@ def kernel(args, dimensions, steps, data):
     if work < grain or workers == 0 or total < 2 or atomic_swap_if(pool, {BUSY}, 0, 1) == 0:
         call_loop(word(about, 0), address(args), address(dimensions), address(steps), word(about, 6))
         return
-    chunks = min(min(total, 2 * work // grain + 1), 64)
+    chunks = min(min(total, 2 * work // grain + 1), 4 * (workers + 1))      # few: each begins with memory that no prefetch foresaw
     chunk = (total + chunks - 1) // chunks
     if split > 0:                       # neighbouring results of a fold: whole tiles of lanes, rows of a few cache lines
         chunk = (chunk + 127) // 128 * 128

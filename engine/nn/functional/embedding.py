@@ -14,6 +14,7 @@ from kernels.cpu import gathers
 
 from ... import dispatch, dtypes
 from ...autograd.modes import no_grad
+from ...functions.masks import one_hot
 from ...tensor import KIND, Tensor, wrap
 
 _INDICES = (dtypes.int64, dtypes.int32)
@@ -201,4 +202,4 @@ def _check_range(positions: Tensor, rows: int) -> None:
                            f"{rows})")
 
 
-__all__ = ["embedding", "embedding_bag"]
+__all__ = ["embedding", "embedding_bag", "one_hot"]
