@@ -32,4 +32,5 @@ def __getattr__(name: str):
 
 __all__ = ["Function", "GradcheckError", "Variable", "backward", "detect_anomaly", "enable_grad", "forward_ad", "function",
            "functional", "grad", "gradcheck", "gradgradcheck", "graph", "inference_mode", "is_anomaly_check_nan_enabled",
-           "is_anomaly_enabled", "is_grad_enabled", "is_inference_mode_enabled", "modes", "no_grad", "set_detect_anomaly", "set_grad_enabled"]
+           "is_anomaly_enabled", "is_grad_enabled", "is_inference_mode_enabled", "modes", "no_grad", "set_detect_anomaly",
+           "set_grad_enabled"]
