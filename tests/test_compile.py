@@ -225,6 +225,16 @@ def test_arguments_written_in_place():
     assert xs[0]._version == xs[1]._version and vs[0]._version == vs[1]._version
 
 
+def test_memory_made_inside_is_new_in_every_run():
+    def accumulate(x):
+        h = engine.zeros(3, dtype=engine.float64)
+        h.add_(x).mul_(2)
+        g = engine.ones(4, dtype=engine.float64)
+        g[1:].mul_(x)
+        return h, g
+    assert_same(accumulate, (3,))
+
+
 def test_results_share_memory_as_the_function_s_do():
     f = engine.compile(lambda x: (x, x[1:], x * 2))
     for seed in (1, 2):

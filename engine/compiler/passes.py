@@ -159,6 +159,7 @@ def remove_dead(graph: Graph) -> None:
             needed.update(id(r.value) for r in node.reads)
             kept.append(node)
     graph.nodes = kept[::-1]
+    graph.captured = [(v, owner) for v, owner in graph.captured if owner is not None or id(v) in needed]
     for node in graph.nodes:
         if isinstance(node, Map):
             live = [k for k, v in enumerate(node.values) if id(v) in needed]

@@ -105,9 +105,9 @@ class Tracer:
             if any(b.address < low + size and low < b.address + b.size for b in self.blocks.get(id(root(array)), ())):
                 raise Untraceable("it reads memory of which it wrote a part only")
             owner = self._owner(array)
-            whole = array if owner is None else owner._array
+            whole = owner._array if owner is not None else root(array) if root(array).dtype == array.dtype else array
             value = self.add(whole, None)
-            value.array = whole
+            value.array = whole if owner is not None else np.array(whole)       # later writes must not change a constant
             self.graph.captured.append((value, owner))
             if whole is array:
                 return value.whole()
@@ -249,11 +249,11 @@ class Recorder:
         tracer = self.tracer
         if not tracer.active:
             return self.kernel(*arrays, **options) if out is None else self.kernel(*arrays, out=out, **options)
-        tracer.paused += 1          # what a kernel does inside is its own affair
-        try:
+        for a in arrays:            # before the kernel runs: it may write what it reads
+            if isinstance(a, np.ndarray) and a.size and tracer.block(a) is None:
+                tracer.read(a)
+        with tracer.pause():        # what a kernel does inside is its own affair
             results = self.kernel(*arrays, **options) if out is None else self.kernel(*arrays, out=out, **options)
-        finally:
-            tracer.paused -= 1
         if isinstance(results, np.generic):         # a number has no address to be known by
             results = np.asarray(results)
         elif results.__class__ is tuple and any(isinstance(r, np.generic) for r in results):
