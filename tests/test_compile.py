@@ -279,6 +279,29 @@ def test_a_whole_training_step(make):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+def test_many_large_parameters_take_several_kernels():
+    """More memory than one kernel may touch, and in-place updates that walk it with dimensions merged."""
+    def run(decorate):
+        parameters = [tensor(190, 180, seed=k, grad=True, dtype="float32") for k in range(8)]
+        optimizer = optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+        @decorate
+        def step(x):
+            optimizer.zero_grad()
+            loss = sum((p * x - 1).square().mean() for p in parameters)
+            loss.backward()
+            optimizer.step()
+            return loss
+        losses = [step(tensor(190, 180, seed=50 + k, dtype="float32")).item() for k in range(4)]
+        return losses, parameters, step
+    losses, parameters, step = run(engine.compile)
+    expected = run(lambda f: f)
+    assert step.cache_info()[:2] == (2, 2)
+    np.testing.assert_allclose(losses, expected[0], rtol=1e-5)
+    for p, q in zip(parameters, expected[1], strict=True):
+        np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_modules_and_methods():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
     compiled = engine.compile(model)

@@ -227,16 +227,23 @@ class CompiledFunction:
             recorded, result = tracing.record(self.function, args, kwargs, tensors)
         except Untraceable as reason:
             return self._give_up(str(reason), args, kwargs)
-        variant = Variant(recorded)
+        try:
+            variant = Variant(recorded)
+        except Untraceable as reason:           # the function has run; from the next call on it runs eagerly
+            self._eager(str(reason))
+            return result
         variants.insert(0, variant)
         self._latest(variant, structure, tensors)
         return result
 
     def _give_up(self, reason: str, args, kwargs):
+        self._eager(reason)
+        return self.function(*args, **kwargs)
+
+    def _eager(self, reason: str) -> None:
         self.eager = reason
         name = getattr(self.function, "__qualname__", repr(self.function))
-        warnings.warn(f"compile: {name} runs eagerly: {reason}", UserWarning, stacklevel=3)
-        return self.function(*args, **kwargs)
+        warnings.warn(f"compile: {name} runs eagerly: {reason}", UserWarning, stacklevel=5)
 
     # --- looking inside -----------------------------------------------------------------------------------------------
 

@@ -72,6 +72,15 @@ class Ref:
         """Whether it is the whole value, element by element in the same order."""
         return not self.offset and self.shape == self.value.shape and self.strides == self.value.strides
 
+    def fills(self) -> bool:
+        """Whether it is all of the value's memory, each element once, in whatever dimensions."""
+        step = 1
+        for s, n in sorted((s, n) for s, n in zip(self.strides, self.shape, strict=True) if n != 1):
+            if s != step:
+                return False
+            step *= n
+        return not self.offset and step == self.value.size == self.value.extent
+
     def broadcast(self, shape: tuple[int, ...]) -> Ref:
         """The same elements, repeated as broadcasting to `shape` repeats them."""
         if shape == self.shape:
@@ -157,7 +166,6 @@ class Call(Node):
     options: dict = dataclasses.field(default_factory=dict)
     many: bool = False
     named: tuple[str, ...] = ()
-    effects: bool = False
 
     @property
     def operands(self) -> list[Ref]:
@@ -200,8 +208,8 @@ class Graph:
     def wanted(self) -> Iterator[Ref]:
         """What must exist at the end."""
         yield from self.results
-        for _, value in self.writes:
-            yield value.whole()
+        for old, new in self.writes:            # the memory of both is one; its dimensions may have been merged
+            yield Ref(new, 0, old.shape, old.strides)
 
     def name_values(self) -> None:
         """Give values short names, in order."""

@@ -19,6 +19,9 @@ from kernels.symbol import Symbol
 
 from .graph import Map, Put, Reduce, Ref, Value, core
 from .passes import decoded
+from .trace import Untraceable
+
+MOST_MEMORIES, MOST_SIZES = 30, 15      # room on the stack of the loop that hands out chunks (kernels.cpu.pool)
 
 Affine = tuple          # ((loop variable, coefficient), ..., ("", constant)): sorted, no zeros
 
@@ -85,8 +88,7 @@ class Body:
             at: Affine = ()
             for i, s in zip(index, value.strides, strict=True):
                 at = plus(at, i, s)
-            name, how = nest.operand(value)
-            return self.let(loaded(value.dtype, name, text(at, ITEMSIZE[value.dtype]), how))
+            return self.load(value, at)
         if isinstance(node, Put):
             return self.put(node, index)
         return self.map(node, value, index)
@@ -98,13 +100,24 @@ class Body:
 
     def read(self, ref: Ref, index) -> str:
         """The element of a view at an index of the view."""
-        start, steps = self.nest.decoded(ref)
+        found = self.nest.decoded(ref)
+        if found is None:               # over the dimensions of a value that lies in memory: by address
+            at = affine({"": ref.offset})
+            for i, s in zip(index, ref.strides, strict=True):
+                at = plus(at, i, s)
+            return self.load(ref.value, at)
+        start, steps = found
         inner = [affine({"": s}) for s in start]
         for i, step in zip(index, steps, strict=True):
             for d, c in enumerate(step):
                 if c:
                     inner[d] = plus(inner[d], i, c)
         return self.element(ref.value, tuple(inner))
+
+    def load(self, value: Value, at: Affine) -> str:
+        """The variable that holds the element of a stored value at a place in its memory."""
+        name, how = self.nest.operand(value)
+        return self.let(loaded(value.dtype, name, text(at, ITEMSIZE[value.dtype]), how))
 
     def expression(self, e, compute: str, names: dict[str, str]) -> str:
         if not isinstance(e, Symbol):
@@ -236,6 +249,9 @@ class Nest:
         values = [o.value for o in self.operands.values()]
         if any(v.dtype in FLOATING for v in values):
             code.append("    clear_status()")
+        sizes = {n for v in values for n in v.shape}
+        if len(values) > MOST_MEMORIES or len(sizes) > MOST_SIZES:
+            raise Untraceable(f"a kernel of {len(values)} blocks of memory with {len(sizes)} sizes")
         signature = ",".join(["()", *(core(v) for v in values)]) + "->()"
         return Program(self.name, "\n".join(code) + "\n", functions=self.functions, inputs=("int64", *(v.dtype for v in values)),
                        outputs=("int8",), signature=signature, fastmath=self.fast)

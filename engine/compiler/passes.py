@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from kernels.symbol import Symbol, simplify
 
-from .graph import Call, Graph, Guard, Map, Node, Put, Reduce, Ref, Value, symbol
+from .graph import Graph, Guard, Map, Node, Put, Reduce, Ref, Value, symbol
 
 
 def improve(graph: Graph) -> Graph:
@@ -154,8 +154,7 @@ def remove_dead(graph: Graph) -> None:
     needed = {id(r.value) for r in graph.wanted()}
     kept = []
     for node in reversed(graph.nodes):
-        if not node.values or isinstance(node, Guard) or any(id(v) in needed for v in node.values) or (
-                isinstance(node, Call) and node.effects):
+        if isinstance(node, Guard) or any(id(v) in needed for v in node.values):
             needed.update(id(r.value) for r in node.reads)
             kept.append(node)
     graph.nodes = kept[::-1]

@@ -15,6 +15,8 @@ from . import straight
 from .graph import Call, Graph, Guard, Ref, Value
 from .schedule import Fused, Merge, Schedule, nest_of
 
+MOST_OPERANDS = 60          # NumPy has 64
+
 
 class Executable:
     """`run(*inputs, *captured)` -> arrays of `graph.results`, then new values of `graph.writes`, then values that guards read.
@@ -26,8 +28,9 @@ class Executable:
         self.graph, self.name = graph, name
         graph.name_values()
         self.guards = [n for n in graph.nodes if isinstance(n, Guard)]
-        self.wanted = [*graph.results, *(v.whole() for _, v in graph.writes), *(n.reads[0] for n in self.guards)]
+        self.wanted = [*graph.wanted(), *(n.reads[0] for n in self.guards)]
         self.kernels: dict[str, str] = {}
+        self.parts = 0
         self.space: dict = {"empty": buffers.empty, "view": _view, "as_strided": np.lib.stride_tricks.as_strided}
         self.lines: list[str] = []
         self.arguments = [*graph.inputs, *(v for v, _ in graph.captured if not v.constant)]
@@ -36,7 +39,8 @@ class Executable:
             if v.constant:
                 self.space[v.name] = v.array
                 self.ready.add(id(v))
-        if straight.cost(graph) <= straight.MOST:
+        leaving = {id(r.value) for r in self.wanted}
+        if straight.cost(graph) <= straight.MOST and len(self.arguments) + len(leaving) <= MOST_OPERANDS:
             self._straight()
         else:
             self._steps()
@@ -104,8 +108,9 @@ class Executable:
         program = type(program)(**{**program.__dict__, "name": f"{self.name}_{number}_{label}"})
         kernel = self._kernel(program)
         for v in memories:
-            if not v.name:
-                v.name = f"part{len(self.space)}"
+            if not v.name:              # parts of a fold; one kernel may have several
+                self.parts += 1
+                v.name = f"part{self.parts}"
             if id(v) not in self.ready:
                 self._allocate(v)
         count = -(-nest.dims[0] // chunk) if nest.dims else 1

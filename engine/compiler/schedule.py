@@ -14,9 +14,11 @@ from kernels.symbol import Symbol
 from .graph import Call, Graph, Guard, Map, Node, Put, Reduce, Ref, Value
 from .nest import Affine, Nest, affine, plus
 from .passes import decoded
+from .trace import Untraceable
 
 PARALLEL = 1 << 15          # elements from which a kernel is cut into chunks
 CHUNK = 1 << 14             # elements of one chunk
+MOST_OPERANDS = 14          # of a kernel: its loop keeps room for 16 sizes and 32 operands on the stack (kernels.cpu.pool)
 HEAVY = 10                  # work from which a value is stored rather than computed twice
 
 
@@ -67,9 +69,6 @@ class Fused:
         return None
 
 
-Step = "Fused | Merge | Node"
-
-
 class Schedule:
     """Steps of a graph, in order. `stored`: ids of the values that lie in memory."""
 
@@ -105,7 +104,7 @@ class Schedule:
                 if decoded(r) is None:
                     stored.add(id(r.value))
             if isinstance(node, Put) and decoded(node.place) is None:
-                raise NotImplementedError("a region that is no grid")
+                raise Untraceable("it writes a region that is no grid")
         for node in self.graph.nodes:
             for v in node.values:
                 self.cost[id(v)] = cost = self._cost(node, v, stored)
@@ -197,6 +196,8 @@ class Schedule:
 
     def _join(self, fused: Fused, node: Node, step: int) -> bool:
         """Put a node into a kernel if it fits."""
+        if self._operands([*fused.members, node]) > MOST_OPERANDS:
+            return False
         before = fused.dims
         if isinstance(node, Reduce):
             if node.reads[0].shape != fused.full or (before is not None and before != node.dims):
@@ -215,6 +216,10 @@ class Schedule:
             self._settle(node, step)
             self._merge(node)
         return True
+
+    def _operands(self, nodes: list[Node]) -> int:
+        """How many blocks of memory a kernel of these nodes reads and writes at most."""
+        return len({id(v) for n in nodes for v, _ in self.leaves(n, None)} | {id(v) for n in nodes for v in n.values})
 
     def _still(self, fused: Fused, step: int) -> bool:
         """Whether all members fit after the kernel has got folds."""

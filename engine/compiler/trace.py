@@ -140,12 +140,13 @@ class Tracer:
             self.graph.captured.append((value, None))
             block = self.block(array)
         place = self.place(array, block)
-        item = array.itemsize
-        node = Put([block.value.whole(), part], place=place)
-        if place.covers() and part.shape == place.shape:
-            node = Map([part], expressions=[symbol(0)], compute=part.dtype)
-        strides = tuple(s // item for s in block.array.strides)
-        value = Value(block.array.shape, strides, block.value.dtype, node)
+        old = block.value
+        if place.fills() and part.shape == place.shape:         # all of the memory, perhaps with its dimensions merged
+            node: Node = Map([part], expressions=[symbol(0)], compute=part.dtype)
+            value = Value(place.shape, place.strides, old.dtype, node)
+        else:
+            node = Put([old.whole(), part], place=place)
+            value = Value(old.shape, old.strides, old.dtype, node)
         node.values.append(value)
         self.graph.nodes.append(node)
         block.value, block.written = value, True
