@@ -300,6 +300,7 @@ def test_many_large_parameters_take_several_kernels():
     np.testing.assert_allclose(losses, expected[0], rtol=1e-5)
     for p, q in zip(parameters, expected[1], strict=True):
         np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-5, atol=1e-8)
 
 
 def test_modules_and_methods():
