@@ -45,6 +45,11 @@ def _two_devices(name, a, b) -> DeviceError:
 
 def constant(value: Tensor | complex, kind: Kind) -> Tensor:
     """A Python number as a tensor without dimensions, kept for the next use. Never shown to users."""
+    if type(value) is not value.__class__:          # a number of a trace that may be another one in the next run
+        live = value.operand(kind)
+        if live is not None:
+            return live
+        value = value.value
     key = (value.__class__, value if value or value.__class__ is int else repr(value))      # 0.0 and -0.0 are equal
     found = kind.constants.get(key)
     if found is None:

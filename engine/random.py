@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cpu import randoms
+
 from . import devices, dtypes
 from .errors import DeviceError, NumberError
 from .tensor import KIND, Tensor, wrap
@@ -120,6 +122,11 @@ default_generator = Generator()
 default_generator.seed()
 if hasattr(os, "register_at_fork"):     # a fork may happen while another thread holds the lock
     os.register_at_fork(after_in_child=lambda: setattr(default_generator, "_lock", threading.Lock()))
+
+
+def reserved(generator: Generator, blocks: int) -> Tensor:
+    """Seed and first block of so many that are reserved, as the operand of an operator that draws itself: uint64 (2,)."""
+    return wrap(randoms.reserved(generator.reserve, blocks), KIND[dtypes.uint64])
 
 
 def manual_seed(seed: int) -> Generator:

@@ -186,12 +186,12 @@ def test_branches_and_loops_on_data_are_guarded():
 
 
 def test_a_value_that_never_repeats_ends_in_eager_with_one_warning():
-    f = engine.compile(lambda x: x * x.sum().item())
+    f = engine.compile(lambda x: x * np.sin(float(x.sum())))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for k in range(12):
             x = tensor(3, seed=k)
-            np.testing.assert_allclose(f(x).numpy(), x.numpy() * x.numpy().sum())
+            np.testing.assert_allclose(f(x).numpy(), x.numpy() * np.sin(x.numpy().sum()))
     assert len([w for w in caught if "runs eagerly" in str(w.message)]) == 1
 
 
@@ -204,8 +204,7 @@ def test_numbers_from_closures_and_switches_of_modules_belong_to_the_signature()
     factor = 5.0
     assert f(engine.ones(3)).tolist() == [5.0] * 3
     drop.train()
-    with pytest.warns(UserWarning, match="random"):
-        assert set(f(engine.ones(100)).tolist()) == {0.0, 10.0}
+    assert set(f(engine.ones(100)).tolist()) == {0.0, 10.0}
 
 
 # --- what is left behind ----------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ class Joint:
     None for none.
     """
 
-    def __init__(self, needed, boundary, cotangents: list[Value], gradients: list[Ref | None]):
+    def __init__(self, needed, boundary, cotangents: list[Value], gradients: list[Ref | None], stops: str):
+        self.stops = stops              # what keeps derivatives of the gradients from going through the joint graph
         self.needed, self.boundary, self.cotangents, self.gradients = needed, boundary, cotangents, gradients
         self.graph: Graph | None = None
         self.program: Graph | None = None
@@ -56,7 +57,7 @@ class Joint:
         before = [n for n in graph.nodes if not any(id(v) in later for v in n.values)]
         after = [n for n in graph.nodes if any(id(v) in later for v in n.values)]
         sources = {id(v): v for v in (*graph.inputs, *(v for v, _ in graph.captured))}
-        spoiled = {id(old) for old, _ in graph.writes}
+        spoiled = {id(old) for old, _ in graph.writes} | {id(v) for v, o in graph.captured if o is not None and o.computed}
         again, kept, given = self._choose(before, after, gradients, sources, spoiled)
         self.kept, self.given = kept, given
         graph.nodes, graph.results = before, results + [v.whole() for v in kept]
@@ -161,21 +162,21 @@ def backward_of(tracer, outputs: list[Tensor], needed: list[int], start: int, ta
             gradients.append(tracer.read(found[k]._array) if found.get(k) is not None else None)
     finally:
         tracer.paused += 1
-    return Joint(needed, boundary, values, gradients)
+    return Joint(needed, boundary, values, gradients, tracer.stops)
 
 
 def spent() -> CompiledBackward:
     """A node for results whose graph the function itself has used up."""
     node = CompiledBackward.__new__(CompiledBackward)
     node.edges, node.hooks, node.order, node.results = (), None, next(clock), 1
-    node.kept, node.tensors, node.version, node.program = FREED, (), 0, None
+    node.kept, node.tensors, node.computed, node.version, node.program = FREED, (), (), 0, None
     return node
 
 
 class CompiledBackward(Node):
     """Node of a compiled function's results; runs its backward program."""
 
-    __slots__ = ("kept", "program", "results", "tensors", "version")
+    __slots__ = ("computed", "kept", "program", "results", "tensors", "version")
 
     def backward(self, g):
         if self.kept is FREED:
@@ -186,7 +187,7 @@ class CompiledBackward(Node):
         return self.program.gradients(self, cotangents)
 
     def release(self) -> None:
-        self.kept, self.tensors = FREED, ()
+        self.kept, self.tensors, self.computed = FREED, (), ()
 
 
 class Compiled:
@@ -214,7 +215,7 @@ class Compiled:
         node.program, node.results = self, len(self.joint.needed)
         node.kept = found[self.first_kept:self.first_kept + self.count]
         node.tensors = [*tensors, *(t for t in (o.get() for o in self.recorded.owners) if t is not None)]
-        node.version = version_of(node.tensors)
+        node.version, node.computed = version_of(node.tensors), found[-1]
         for k, which in enumerate(self.joint.needed):
             t = made[which]
             t._node, t._needs = node if node.results == 1 else Branch(node, k), True

@@ -22,6 +22,7 @@ from . import autodiff, trace, tracing
 from .environment import Environment
 from .graph import Graph
 from .program import Executable
+from .runtime import Computed
 from .trace import Untraceable
 
 MOST_VARIANTS = 8           # programs of one signature, told apart by guards
@@ -45,6 +46,7 @@ class Variant:
         self.recorded = recorded
         self.forward = Executable(recorded.forward, "program")
         self.seen = [g.seen for g in self.forward.guards]
+        self.generators = list(dict.fromkeys(o.generator for o in recorded.owners if isinstance(o, Computed)))
         self.results = len(recorded.forward.results)
         self.writes = len(recorded.forward.writes)
         self.backward = None if recorded.backward is None else autodiff.Compiled(recorded)
@@ -58,13 +60,18 @@ class Variant:
 
     def run(self, tensors: list[Tensor]):
         """(results as arrays, new values of writes) for tensors of the signature; MISS where a guard sees another value."""
-        arrays = [t._array for t in tensors]
-        arrays += [o.array() for o in self.recorded.owners]
-        found = self.forward.run(*arrays)
+        owners = self.recorded.owners
+        states = [(g, g.get_offset()) for g in self.generators] if self.seen else ()
+        sources = [o.array() for o in owners]
+        found = self.forward.run(*[t._array for t in tensors], *sources)
         count = self.results + self.writes
         for seen, array in zip(self.seen, found[count:], strict=True):
             if not _same(seen, array):
+                for generator, offset in states:        # the program that fits draws the same numbers
+                    generator.set_offset(offset)
                 return MISS
+        if self.backward is not None:
+            found.append([a for a, o in zip(sources, owners, strict=True) if o.computed])
         return found
 
     def finish(self, tensors: list[Tensor], found: list):
@@ -92,7 +99,8 @@ class Variant:
         for target, k in recorded.gradients:
             target.tensor(tensors)._grad = None if k is None else made[k]
         results = iter(made)
-        leaves = [next(results) if is_tensor else leaf for is_tensor, leaf in recorded.leaves]
+        leaves = [leaf if not is_made else next(results) if leaf is None else next(results).item()
+                  for is_made, leaf in recorded.leaves]
         return tree.unflatten(recorded.structure, iter(leaves))
 
 
@@ -109,7 +117,7 @@ def quick(variant: Variant, tensors: list[Tensor], structure, environment: Envir
     more = (recorded.had_gradient or recorded.written or recorded.bumps or recorded.gradients or program.guards
             or variant.backward is not None)
     if not plain or more or any(o.array is None or o.needs for o in recorded.outputs) or not all(
-            is_tensor for is_tensor, _ in recorded.leaves):
+            is_made and leaf is None for is_made, leaf in recorded.leaves):
         return None
     space = {**program.space, "Tensor": Tensor, "new": object.__new__, "MISS": MISS, "modes": modes, "DEFAULT": dtypes.DEFAULT,
              "default": dtypes.DEFAULT.dtype, "environment": environment.values, "expected": environment.values()}
@@ -123,9 +131,10 @@ def quick(variant: Variant, tensors: list[Tensor], structure, environment: Envir
     if environment.readers:
         lines += ["if environment() != expected:", "    return MISS"]
     captured = [v for v, _ in program.graph.captured if not v.constant]
-    for k, (v, owner) in enumerate(zip(captured, recorded.owners, strict=True)):
+    for k, owner in enumerate(recorded.owners):
         space[f"owner{k}"] = owner
-        lines += [f"if not owner{k}.fits():", "    return MISS", f"{v.name} = owner{k}.array()"]
+        lines += [f"if not owner{k}.fits():", "    return MISS"]
+    lines += [f"{v.name} = owner{k}.array()" for k, v in enumerate(captured)]
     lines += program.lines
     results = []
     for k, out in enumerate(recorded.outputs):
@@ -226,7 +235,8 @@ class CompiledFunction:
         try:
             recorded, result = tracing.record(self.function, args, kwargs, tensors)
         except Untraceable as reason:
-            return self._give_up(str(reason), args, kwargs)
+            self._eager(str(reason))
+            return reason.result
         try:
             variant = Variant(recorded)
         except Untraceable as reason:           # the function has run; from the next call on it runs eagerly

@@ -5,6 +5,7 @@ from kernels.book import BOOK
 
 from .. import dtypes
 from ..casts import cast
+from ..errors import GradError
 from ..pointwise import evaluate
 from ..tensor import KIND, KIND_OF_NUMPY, Tensor, wrap
 from .graph import Call, Graph, Guard, Map, Put, Reduce, Ref, Value
@@ -79,10 +80,16 @@ def view(tensor: Tensor, ref: Ref) -> Tensor:
 def replay_gradients(compiled, node, cotangents) -> list:
     """The gradients of a compiled function as recorded functions of its inputs and cotangents."""
     joint = compiled.joint
+    if joint.stops:
+        raise GradError(f"a compiled function that uses {joint.stops} cannot give gradients with create_graph=True: derivatives must not "
+                        "go through what it stops; compile the function of the gradients instead, or call it uncompiled")
     graph = joint.graph
     values: dict[int, Tensor] = {}
-    for v, t in zip([*graph.inputs, *(v for v, o in graph.captured if o is not None)], node.tensors, strict=True):
+    held = [*graph.inputs, *(v for v, o in graph.captured if o is not None and not o.computed)]
+    for v, t in zip(held, node.tensors, strict=True):
         values[id(v)] = t
+    for v, a in zip([v for v, o in graph.captured if o is not None and o.computed], node.computed, strict=True):
+        values[id(v)] = wrap(a, KIND[dtypes.by_name(v.dtype)])
     for v, g in zip(joint.cotangents, cotangents, strict=True):
         kind = KIND[dtypes.by_name(v.dtype)]
         values[id(v)] = wrap(_filled(v, 0), kind) if g is None else g

@@ -12,24 +12,32 @@ import contextlib
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from kernels import table as kernel_table
 from kernels.book import BOOK, Fold, Pointwise
-from kernels.cpu import copies, fills, folds
+from kernels.cpu import copies, fills, folds, randoms
 from kernels.symbol import Symbol
 
 from .. import pointwise
 from ..random import Generator
-from ..tensor import Tensor
+from ..tape import modes
+from ..tensor import KIND_OF_NUMPY, Tensor, wrap
 from .graph import Call, Graph, Guard, Map, Node, Put, Reduce, Ref, Value, symbol
 from .lowering import cast_expression, lower
+from .runtime import Drawn, Live, Reserved
 
 
 class Untraceable(Exception):
-    """The function does something that a program cannot repeat; it runs eagerly instead. The text says what."""
+    """The function does something that a program cannot repeat; it runs eagerly instead. The text says what.
+
+    `result`: what the function gave back, for by the time this reaches a caller it has run to its end.
+    """
+
+    result: object = None
 
 
 class Block:
@@ -56,9 +64,16 @@ def root(array: np.ndarray) -> np.ndarray:
 
 
 class Tracer:
-    """Records one run. `graph` grows with every launch."""
+    """Records one run. `graph` grows with every launch.
 
-    def __init__(self):
+    `strict`: Untraceable is raised at once, and so for random numbers; otherwise the function runs on to its end, `failed` says why.
+    """
+
+    def __init__(self, strict: bool = False):
+        self.strict, self.failed = strict, ""
+        self.differentiates = modes.enabled     # while the function itself runs: not its backward pass
+        self.stops = ""                         # what the function does that keeps derivatives from going through its values
+        self.lives: list[weakref.ref] = []
         self.graph = Graph()
         self.blocks: dict[int, list[Block]] = {}        # id of the root array -> blocks in it
         self.alive: list = []                           # no memory may be used twice during a trace
@@ -203,9 +218,59 @@ class Tracer:
 
     def guard(self, array: np.ndarray, seen) -> None:
         """Python looked at a number."""
-        if self.block(array) is None:
+        if not self.active or (self.block(array) is None and self._owner(array) is None):
             return
-        self.graph.nodes.append(Guard([self.read(array)], seen=seen, where=_line()))
+        with self.noting():
+            self.graph.nodes.append(Guard([self.read(array)], seen=getattr(seen, "value", seen), where=_line()))
+
+    # --- what is another one in each run ------------------------------------------------------------------------------
+
+    def draw(self, out: np.ndarray, source: Drawn | Reserved) -> None:
+        """Random numbers have come into a flat array."""
+        if self.block(out) is not None or self._owner(out) is not None:
+            value = Value(out.shape, (1,), out.dtype.name)
+            self.graph.captured.append((value, source))
+            self.write(out, value.whole())
+        else:
+            self.graph.captured.append((self.add(out, None), source))
+
+    def may_draw(self) -> None:
+        """Untraceable where random numbers are refused."""
+        if self.strict and self.active:
+            raise Untraceable("it draws random numbers")
+
+    def number(self, array: np.ndarray, value):
+        """What `item()` gives for an array of one element: a live number where arithmetic with it can be written down."""
+        if type(value) is Live or not self.active or (self.block(array) is None and self._owner(array) is None):
+            return value
+        if self.strict or type(value) not in (float, int) or array.dtype == np.uint64:
+            self.guard(array, value)
+            return value
+        with self.noting():
+            copied = np.array(value, np.float64 if type(value) is float else np.int64)
+            self.map([cast_expression(array.dtype.name, copied.dtype.name)], ["x"], [array.reshape(())], [copied], array.dtype.name)
+            return Live(self, wrap(copied, KIND_OF_NUMPY[copied.dtype]), value)
+        return value
+
+    def note_live(self, number: Live) -> None:
+        """Keep an eye on a live number."""
+        self.lives.append(weakref.ref(number))
+
+    def guard_lives(self, given: list) -> None:
+        """Guards on the live numbers that the function left somewhere, beside those that it gave back."""
+        for number in [ref() for ref in self.lives]:
+            if number is not None and not any(number is g for g in given):
+                self.guard(number.tensor._array, number.value)
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        """Write something down. Where that cannot be done, the function runs on without being traced."""
+        try:
+            yield
+        except Untraceable as reason:
+            if self.strict:
+                raise
+            self.failed = self.failed or f"{reason}{_line()}"
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
@@ -218,7 +283,7 @@ class Tracer:
 
     @property
     def active(self) -> bool:
-        return not self.paused and threading.get_ident() == self.thread
+        return not self.paused and not self.failed and threading.get_ident() == self.thread
 
 
 def _line() -> str:
@@ -250,16 +315,21 @@ class Recorder:
         tracer = self.tracer
         if not tracer.active:
             return self.kernel(*arrays, **options) if out is None else self.kernel(*arrays, out=out, **options)
-        for a in arrays:            # before the kernel runs: it may write what it reads
-            if isinstance(a, np.ndarray) and a.size and tracer.block(a) is None:
-                tracer.read(a)
+        if tracer.differentiates and not modes.enabled:
+            tracer.stops = tracer.stops or "no_grad"
+        with tracer.noting():
+            for a in arrays:        # before the kernel runs: it may write what it reads
+                if isinstance(a, np.ndarray) and a.size and tracer.block(a) is None:
+                    tracer.read(a)
         with tracer.pause():        # what a kernel does inside is its own affair
             results = self.kernel(*arrays, **options) if out is None else self.kernel(*arrays, out=out, **options)
         if isinstance(results, np.generic):         # a number has no address to be known by
             results = np.asarray(results)
         elif results.__class__ is tuple and any(isinstance(r, np.generic) for r in results):
             results = tuple([np.asarray(r) for r in results])
-        self.note(tracer, arrays, options, results)
+        if tracer.active:
+            with tracer.noting():
+                self.note(tracer, arrays, options, results)
         return results
 
 
@@ -376,8 +446,15 @@ def _install(tracer: Tracer, undo: list) -> None:
     _patch(copies, "into", _copying(tracer, copies.into), undo)
     _patch(copies, "copy", _copied(tracer, copies.copy), undo)
     _patch(fills, "fill", _filling(tracer, fills.fill), undo)
-    _patch(Generator, "reserve", _drawing(tracer, Generator.reserve), undo)
-    for name in ("item", "__bool__", "__index__", "tolist"):
+    _patch(randoms, "draw", _drawing(tracer, randoms.draw), undo)
+    _patch(randoms, "reserved", _reserving(tracer, randoms.reserved), undo)
+    for name in ("reserve", "manual_seed", "get_state", "set_state", "set_offset"):
+        _patch(Generator, name, _seeding(tracer, getattr(Generator, name)), undo)
+    for name in ("detach", "detach_"):
+        _patch(Tensor, name, _stopping(tracer, name, getattr(Tensor, name)), undo)
+    _patch(Tensor, "data", property(_stopping(tracer, "data", Tensor.data.fget), Tensor.data.fset), undo)
+    _patch(Tensor, "item", _taking(tracer, Tensor.item), undo)
+    for name in ("__bool__", "__index__", "tolist"):
         _patch(Tensor, name, _looking(tracer, getattr(Tensor, name)), undo)
 
 
@@ -434,7 +511,8 @@ def _filling(tracer: Tracer, plain):
     def fill(out, value):
         plain(out, value)
         if tracer.active and out.size and (tracer.block(out) is not None or tracer._owner(out) is not None):
-            tracer.write(out, tracer.read(np.asarray(value)).broadcast(out.shape))
+            with tracer.noting():
+                tracer.write(out, tracer.read(np.asarray(value)).broadcast(out.shape))
     return fill
 
 
@@ -443,7 +521,8 @@ def _folding(tracer: Tracer, plain):
         with tracer.pause():
             results = plain(op, x, dims, keepdim, extra)
         if tracer.active:
-            tracer.reduce(op, [x, *extra], dims, results)
+            with tracer.noting():
+                tracer.reduce(op, [x, *extra], dims, results)
         return results
     return run
 
@@ -452,7 +531,8 @@ def _copying(tracer: Tracer, plain):
     def into(out, x):
         plain(out, x)
         if tracer.active and out.size:
-            tracer.write(out, tracer.read(x))
+            with tracer.noting():
+                tracer.write(out, tracer.read(x))
     return into
 
 
@@ -464,17 +544,56 @@ def _copied(tracer: Tracer, plain):
         finally:
             tracer.paused -= 1
         if tracer.active and out.size and tracer.block(x) is not None:
-            tracer.map([Symbol("x")], ["x"], [x], (out,), x.dtype.name)
+            with tracer.noting():
+                tracer.map([Symbol("x")], ["x"], [x], (out,), x.dtype.name)
         return out
     return copy
 
 
 def _drawing(tracer: Tracer, plain):
-    def reserve(self, blocks):
+    def draw(out, rule, reserve, a=0, b=0, stream=0):
+        tracer.may_draw()
+        with tracer.pause():
+            plain(out, rule, reserve, a, b, stream)
         if tracer.active:
-            raise Untraceable("it draws random numbers")
-        return plain(self, blocks)
-    return reserve
+            with tracer.noting():
+                tracer.draw(out, Drawn(reserve.__self__, out.shape, out.dtype, rule, a, b, stream))
+    return draw
+
+
+def _reserving(tracer: Tracer, plain):
+    def reserved(reserve, blocks):
+        tracer.may_draw()
+        with tracer.pause():
+            words = plain(reserve, blocks)
+        if tracer.active:
+            with tracer.noting():
+                tracer.draw(words, Reserved(reserve.__self__, blocks))
+        return words
+    return reserved
+
+
+def _seeding(tracer: Tracer, plain):
+    def change(self, *args):
+        if tracer.active:
+            with tracer.noting():
+                raise Untraceable("it handles the state of a generator")
+        return plain(self, *args)
+    return change
+
+
+def _taking(tracer: Tracer, plain):
+    def item(self):
+        return tracer.number(self._array, plain(self))
+    return item
+
+
+def _stopping(tracer: Tracer, name: str, plain):
+    def stop(self):
+        if tracer.active and tracer.differentiates and self.requires_grad:
+            tracer.stops = tracer.stops or name
+        return plain(self)
+    return stop
 
 
 def _looking(tracer: Tracer, plain):

@@ -18,8 +18,11 @@ from ..tensor import KIND, Kind, Tensor
 from . import autodiff, trace
 from .graph import Graph
 from .passes import improve
+from .runtime import Computed, Live
 from .trace import Tracer, Untraceable
 from .updates import Numbers
+
+NUMBER = object()           # in the place of a leaf: a number that the program computes
 
 
 class Owner:
@@ -36,6 +39,8 @@ class Owner:
 
     def array(self) -> np.ndarray:
         return self.get()._array
+
+    computed = False            # a tensor holds it
 
     def commit(self) -> None:
         """Nothing is left to do after a run."""
@@ -76,7 +81,7 @@ class Recorded:
     forward: Graph
     owners: list[Owner]
     structure: Any
-    leaves: list[tuple[bool, Any]]                      # of the result: (is a tensor, the leaf otherwise)
+    leaves: list[tuple[bool, Any]]                      # of the result: (is made by the program, the leaf otherwise; NUMBER)
     outputs: list[Output]
     written: list[Target]
     bumps: list[tuple[Target, int]]
@@ -126,9 +131,10 @@ class _Gradients:
 def record(function: Callable, args, kwargs, tensors: list[Tensor], derivatives: bool = True) -> tuple[Recorded, Any]:
     """Run a function once and write it down; returns what was recorded and the function's own result.
 
-    `derivatives=False`: no backward pass is traced. Untraceable where it does what a program cannot repeat.
+    `derivatives=False`: no backward pass is traced, and what a program cannot repeat is refused at once. Untraceable where it
+    does what a program cannot repeat; that holds the function's result, for it has run.
     """
-    tracer = Tracer()
+    tracer = Tracer(strict=not derivatives)
     tracer.arguments, tracer.existing = tensors, _existing(tensors)
     for t in tensors:
         tracer.graph.inputs.append(tracer.add(t._array, None))
@@ -136,9 +142,26 @@ def record(function: Callable, args, kwargs, tensors: list[Tensor], derivatives:
     start = next(tape.clock)
     with trace.recording(tracer), _Gradients(tracer) as watched:
         result = function(*args, **kwargs)
-        with tracer.pause():
-            recorded = _Collector(tracer, watched, before, start).collect(result, derivatives)
-    return recorded, result
+        try:
+            leaves: list = []
+            structure = tree.flatten(result, leaves)
+            tracer.guard_lives(leaves)
+            tracer.differentiates = False
+            with tracer.pause():
+                recorded = _Collector(tracer, watched, before, start).collect(structure, leaves, derivatives)
+            if tracer.failed:
+                raise Untraceable(tracer.failed)
+        except Untraceable as reason:
+            reason.result = _settled(result, structure, leaves)
+            raise
+    return recorded, _settled(result, structure, leaves)
+
+
+def _settled(result: Any, structure: Any, leaves: list) -> Any:
+    """A result with plain numbers in the place of live ones."""
+    if not any(type(leaf) is Live for leaf in leaves):
+        return result
+    return tree.unflatten(structure, iter([leaf.value if type(leaf) is Live else leaf for leaf in leaves]))
 
 
 def _existing(tensors: list[Tensor]) -> list[tuple[int, int, Tensor]]:
@@ -168,11 +191,13 @@ class _Collector:
         self.owners: dict[int, Owner] = {}
         self.outputs: list[Output] = []
 
-    def collect(self, result: Any, derivatives: bool) -> Recorded:
-        leaves: list = []
-        structure = tree.flatten(result, leaves)
-        given = [(isinstance(leaf, Tensor), None if isinstance(leaf, Tensor) else leaf) for leaf in leaves]
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    def collect(self, structure: Any, leaves: list, derivatives: bool) -> Recorded:
+        if self.tracer.failed:
+            raise Untraceable(self.tracer.failed)
+        given = [(True, NUMBER) if type(leaf) is Live else (True, None) if isinstance(leaf, Tensor) else (False, leaf)
+                 for leaf in leaves]
+        tensors = [leaf.tensor if type(leaf) is Live else leaf
+                   for leaf, (made, _) in zip(leaves, given, strict=True) if made]
         for t in tensors:
             self.output(t, derivatives)
         gradients, had_gradient = self.gradients(derivatives)
@@ -231,7 +256,7 @@ class _Collector:
         holders.update((id(g), t) for t, g in self.seen.values() if g is not None)
         captured: list = []
         for value, source in self.graph.captured:
-            if isinstance(source, Numbers):
+            if isinstance(source, (Numbers, Computed)):
                 captured.append((value, source))
             elif source is None or id(source) in constants:
                 value.constant = True

@@ -17,6 +17,8 @@ from .trace import Untraceable, innermost
 class Numbers:
     """The numbers of one parameter's update, computed anew for each run; a source of a captured value like `tracing.Owner`."""
 
+    computed = True
+
     def __init__(self, optimizer, group: dict[str, Any], p: Tensor, state: dict[str, Any], dtype: str, first: bool):
         self.optimizer, self.group, self.p, self.state, self.dtype = optimizer, group, p, state, np.dtype(dtype)
         self.first = first          # the state was made in the trace: its program holds for that one step

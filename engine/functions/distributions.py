@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from kernels.book import BOOK
-from kernels.cpu import copies, randoms
 
 from .. import dispatch, dtypes
 from ..dispatch import GeneralCaller
 from ..dtypes import DEFAULT
 from ..errors import DTypeError
-from ..random import Generator
+from ..random import Generator, reserved
 from ..saved import undifferentiable
 from ..tape import edge_of, modes
 from ..tensor import KIND, Kind, Tensor, wrap
@@ -206,7 +205,7 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     rates = input.detach()
     if rates._array.size and not bool(BOOK["ge"](rates, 0).all()):
         raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
-    made = wrap(randoms.poisson(copies.copy(rates._array), generator_of(generator).reserve), kind)
+    made = BOOK["poisson_numbers"](rates, reserved(generator_of(generator), rates._array.size))
     return _recorded(made, "PoissonBackward0", input)
 
 
@@ -278,5 +277,5 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     shape = (*array.shape[:-1], num_samples) if replacement else array.shape
     numbers = draw(allocate(shape, FLOAT64), "uniform" if replacement else "exponential", 0.0 if replacement else 1.0,
                    1.0, generator)
-    made = wrap(randoms.choose(weights._array, num_samples, numbers, replacement), KIND[dtypes.int64])
+    made = BOOK["choice"](weights, wrap(numbers, FLOAT64), count=num_samples, replacement=replacement)
     return made if out is None else dispatch.into(out, made)

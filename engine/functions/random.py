@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.book import BOOK
 from kernels.cpu import copies, randoms
 
 from .. import dispatch, dtypes
@@ -219,6 +220,6 @@ def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None =
     if n and n - 1 > (np.iinfo if kind.dtype.category == 1 else np.finfo)(kind.numpy).max:
         raise RuntimeError(f"value cannot be converted to type {kind.dtype.name} without overflow")
     words = draw(allocate((n,), KIND[dtypes.int64]), "integer", 0, 0, generator)
-    made = wrap(randoms.permute(words.view(np.uint64)), KIND[dtypes.int64])
+    made = BOOK["permutation"](wrap(words, KIND[dtypes.int64]))
     made = finish(made if kind is made._kind else dispatch.cast(made, kind), device, requires_grad)
     return made if out is None else _into(out, made)

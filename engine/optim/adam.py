@@ -12,7 +12,7 @@ from typing import Any
 from kernels import updates
 from kernels.updates import Update
 
-from ..tensor import Tensor
+from ..tensor import Tensor, host
 from .optimizer import scalar_state
 from .updating import Updating, advance, check_fused, check_lr, not_negative
 
@@ -144,8 +144,8 @@ class NAdam(Updating):
     def _numbers(self, group: dict[str, Any], lr: Any, t: float, state: dict[str, Any]) -> tuple:
         b1, b2 = group["betas"]
         mu, following = (b1 * (1 - 0.5 * 0.96 ** (k * group["momentum_decay"])) for k in (t, t + 1))
-        advance(state, "mu_product", state["mu_product"].item() * mu)
-        product = state["mu_product"].item()
+        advance(state, "mu_product", host(state["mu_product"]).item() * mu)
+        product = host(state["mu_product"]).item()
         return (-1.0 if group["maximize"] else 1.0, *_decays(group, lr), lr * (1 - mu) / (1 - product),
                 lr * following / (1 - product * following), 1 - b1, b2, 1 - b2, 1 - b2 ** t, group["eps"])
 

@@ -11,7 +11,7 @@ from typing import Any
 from kernels import updates
 from kernels.updates import Update
 
-from ..tensor import Tensor
+from ..tensor import Tensor, host
 from .optimizer import scalar_state
 from .updating import Updating, advance, check_fused, check_lr, not_negative
 
@@ -79,7 +79,7 @@ class ASGD(Updating):
                 "mu": scalar_state(1.0, group)}
 
     def _numbers(self, group: dict[str, Any], lr: Any, t: float, state: dict[str, Any]) -> tuple:
-        eta, mu, lambd = state["eta"].item(), state["mu"].item(), group["lambd"]
+        eta, mu, lambd = host(state["eta"]).item(), host(state["mu"]).item(), group["lambd"]
         advance(state, "eta", float(lr) / (1 + lambd * float(lr) * t) ** group["alpha"])
         advance(state, "mu", 1 / max(1.0, t - group["t0"]))
         return -1.0 if group["maximize"] else 1.0, group["weight_decay"], 1 - lambd * eta, eta, mu

@@ -21,7 +21,7 @@ from ..autograd.modes import enable_grad, set_grad_enabled
 from ..functions.factories import full_like
 from ..large import LARGE
 from ..promotion import broadcast_error
-from ..tensor import Tensor, bump
+from ..tensor import Tensor, bump, host
 from .optimizer import MOST_NUMBERS, Optimizer, scalar_state
 
 custom_kernels = TABLE._custom      # not empty while a trace runs
@@ -207,7 +207,7 @@ class Updating(Optimizer):
 
     def _time(self, state: dict[str, Any], first: bool = False) -> float:
         """The number of the step to come, see `_numbers`."""
-        return state["step"].item() + 1.0 if self._counted else 0.0 if first else 1.0
+        return host(state["step"]).item() + 1.0 if self._counted else 0.0 if first else 1.0
 
     def _advance(self, state: dict[str, Any]) -> None:
         """Count a step."""
@@ -254,7 +254,7 @@ class Updating(Optimizer):
                 if self._counted:
                     if state["step"].requires_grad:
                         raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
-                    t = state["step"].item() + 1.0
+                    t = host(state["step"]).item() + 1.0
                     advance(state, "step", t)
                 self._compose(p, p._grad, state, rule, self._numbers(group, lr, t, state), True)
 

@@ -108,6 +108,11 @@ def _plan(rule: str, dtype: np.dtype, a: float, b: float) -> tuple:
 WORD = np.dtype(np.uint64)
 
 
+def reserved(reserve: Callable[[int], tuple[int, int]], blocks: int) -> np.ndarray:
+    """What `reserve(blocks)` answers as two words, for an operator that draws itself: key, number of the first block."""
+    return np.array(reserve(blocks), WORD)
+
+
 @functools.lru_cache(maxsize=64)
 def _word(value: int) -> np.ndarray:
     return np.array(value, WORD)
@@ -215,16 +220,17 @@ def _poisson_ufunc(dtype: str) -> np.ufunc:
                               inputs=(dtype, "uint64", "uint64", "int64"), outputs=(dtype,)))
 
 
-def poisson(rates: np.ndarray, reserve: Callable[[int], tuple[int, int]]) -> np.ndarray:
-    """Poisson numbers of these rates (none negative, none NaN), C-contiguous; from 1e15 on the rate itself."""
+def poisson(rates: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Poisson numbers of these rates (none negative, none NaN), C-contiguous; from 1e15 on the rate itself. `words`: see `reserved`;
+    an element takes a block.
+    """
     out = np.empty(rates.shape, rates.dtype)
     if rates.size:
         if rates.size >= pool.GRAIN // 64:
             pool.ensure()
-        key, offset = reserve(rates.size)
         places = np.empty(rates.size, np.int64)
         fills.run(fills.arange_ufunc("int64"), places, np.array(0), np.array(1))
-        _poisson_ufunc(rates.dtype.name)(rates, _word(key), np.array(offset, WORD), places.reshape(rates.shape), out)
+        _poisson_ufunc(rates.dtype.name)(rates, words[0], words[1], places.reshape(rates.shape), out)
     return out
 
 

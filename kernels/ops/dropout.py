@@ -1,7 +1,7 @@
 """Dropout: one kernel draws, scales and keeps a mask for the gradient.
 
 Which element uses which random word is said in `kernels.philox` (four 32-bit words a block, as for bernoulli); the seed and the
-number of the first block come as options from `engine.nn.functional.dropout`.
+number of the first block come as an operand from `engine.nn.functional.dropout`.
 """
 from __future__ import annotations
 
@@ -65,11 +65,13 @@ def kernel(args, dimensions, steps, data):
                               inputs=("int64", "uint64", "uint64", "uint64", compute, dtype), outputs=(dtype, "bool")))
 
 
-@structural(["x"], dtypes=FLOATS, function=False, method=False, node="MulBackward0", nondiff=(1,),
-            adjoint=lambda gs, out1, scale: BOOK["masked_scale"](out1, gs[0], scale),
+@structural(["x", "words"], dtypes=FLOATS, function=False, method=False, node="MulBackward0", nondiff=(1,),
+            adjoint=lambda gs, out1, scale: (BOOK["masked_scale"](out1, gs[0], scale), None),
             source="Srivastava et al., Dropout (2014)")
-def dropout(x, key, first, below, scale):
-    """(x * scale where a random 32-bit word lies below `below`, else x * 0; where that is so). `key`, `first`: see philox."""
+def dropout(x, words, below, scale):
+    """(x * scale where a random 32-bit word lies below `below`, else x * 0; where that is so). `words`: key and number of the first
+    block, see philox.
+    """
     from ..cpu import pool
     from ..cpu.gathers import aligned, as_contiguous
     x = as_contiguous(aligned(x))
@@ -78,6 +80,5 @@ def dropout(x, key, first, below, scale):
         if x.size >= pool.GRAIN // 8:
             pool.ensure()
         flat = out.reshape(-1)
-        words = (np.array(v, np.uint64) for v in (key, first, below))
-        _ufunc(x.dtype.name)(fills.base_of(flat), *words, scale, x.reshape(-1), flat, mask.reshape(-1))
+        _ufunc(x.dtype.name)(fills.base_of(flat), words[0], words[1], np.array(below, np.uint64), scale, x.reshape(-1), flat, mask.reshape(-1))
     return out, mask

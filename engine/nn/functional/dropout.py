@@ -13,7 +13,7 @@ from kernels.book import BOOK
 
 from ... import dispatch, tape
 from ...errors import DTypeError
-from ...random import default_generator
+from ...random import default_generator, reserved
 from ...tape import modes
 from ...tensor import Tensor, wrap
 
@@ -34,8 +34,7 @@ def _floating(input: Tensor) -> None:
 
 def _kept(x: Tensor, p: float, scale: float) -> Tensor:
     """x * scale with probability 1 - p, else x * 0."""
-    key, first = default_generator.reserve(-(-x._array.size // 4))
-    return BOOK["dropout"](x, key=key, first=first, below=round((1.0 - p) * 2.0**32), scale=scale)[0]
+    return BOOK["dropout"](x, reserved(default_generator, -(-x._array.size // 4)), below=round((1.0 - p) * 2.0**32), scale=scale)[0]
 
 
 def _placed(input: Tensor, result: Tensor, inplace: bool) -> Tensor:
