@@ -19,7 +19,7 @@ _LOCK = threading.Lock()
 _DONE = []
 
 # Every function is inlined: a call would stop the vectoriser, and would leave numba's names in the object file.
-OPTIONS = {"error_model": "numpy", "forceinline": True, "_nrt": False, "no_cpython_wrapper": True}
+OPTIONS = {"error_model": "numpy", "forceinline": True, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 _INT32, _BOOL, _DOUBLE = ir.IntType(32), ir.IntType(1), ir.DoubleType()
 _MAX_LANES = {"float": 32, "double": 16}

@@ -98,7 +98,7 @@ def machine() -> str:
     return "|".join([
         sys.version, platform.machine(), sys.platform, _numba_version(), llvmlite_version, numpy.__version__,
         llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(),
-        os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", ""), _package_digest(),
+        os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", ""), sources(),
     ])
 
 
@@ -118,7 +118,7 @@ def _metadata_version() -> str:
 
 
 @functools.cache
-def _package_digest() -> str:
+def sources() -> str:
     """Hash of the templates, the lowering and libm, whose text reaches every kernel."""
     from pathlib import Path
     here = Path(__file__).parent

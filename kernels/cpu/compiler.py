@@ -7,17 +7,18 @@ computed in, as NumPy's and PyTorch's Python numbers do, so that a float32 kerne
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import textwrap
 import threading
 import types as python_types
 import warnings
 
-from numba import cfunc, njit, types
+from numba import types
 from numba.core.errors import NumbaError, NumbaWarning
 
 from .. import lowering
-from . import intrinsics, tiles
+from . import intrinsics, lean, tiles
 
 SIGNATURES = {
     "loop": types.void(types.CPointer(intrinsics.BYTES), types.CPointer(types.intp), types.CPointer(types.intp),
@@ -33,39 +34,28 @@ class CompileError(RuntimeError):
     """A kernel that Numba could not compile; the message names the kernel and shows Numba's own words."""
 
 
-def compile_program(program) -> tuple[str, list[str], bytes]:
-    """The symbol to look up, the names left to the dynamic linker, and the object code of a program."""
+def compile_program(program, target: str = "") -> tuple[str, list[str], bytes]:
+    """The symbol to look up, the names left to the dynamic linker, and the object code of a program.
+
+    `target`: the processor that it is for, in LLVM's words; "" for this machine's.
+    """
     with _lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaWarning)
+        lean.load_typing_tables()
         lowering.register()
         namespace = _namespace(program)
-        exec(compile(program.source + _ENTRIES[program.entry], f"<kernel {program.name}>", "exec"), namespace)
+        exec(compile(program.source, f"<kernel {program.name}>", "exec"), namespace)
+        symbol = f"kernel_{program.key()}"          # by content: equal names of different code would meet in one process
         try:
-            compiled = cfunc(SIGNATURES[program.entry], error_model="numpy")(namespace["entry"])
+            kernel = lean.function(namespace["kernel"])
+            needs, code = lean.object_code(kernel, SIGNATURES[program.entry], symbol, target, lanes="peek_" in program.source)
         except NumbaError as error:
             raise CompileError(f"{program.name}: Numba could not compile this kernel.\n{program.source}\n{error}") from None
-        library = compiled._library
-        needs = undefined_symbols(library)
-        foreign = [name for name in needs if name.startswith(("numba", "Py")) and name not in program.externals]
+        foreign = [name for name in needs if name.startswith(("numba", "Py", lean.RAISES)) and name not in program.externals]
         if foreign:
             raise CompileError(f"{program.name}: the kernel may raise or allocate (it refers to {', '.join(foreign)}), so it could "
                                f"not run without Numba.\n{program.source}")
-        return compiled._wrapper_name, needs, library.serialize_using_object_code()[2][0]
-
-
-# What NumPy calls. The kernel is inlined into it, so that Numba's check of its error status folds away.
-_ENTRIES = {
-    "loop": "\nkernel = inline(kernel)\ndef entry(args, dimensions, steps, data):\n    kernel(args, dimensions, steps, data)\n",
-    "worker": "\nkernel = inline(kernel)\ndef entry(me):\n    kernel(me)\n",
-}
-
-
-def undefined_symbols(library) -> list[str]:
-    """Names that machine code leaves to the dynamic linker (tests hold them to libm and libc)."""
-    assembly = library.get_asm_str()
-    declared = [line.split("@")[1].split("(")[0].strip('"') for line in library.get_llvm_str().splitlines()
-                if line.startswith("declare")]
-    return [name for name in declared if not name.startswith("llvm.") and name in assembly]
+        return symbol, needs, code
 
 
 def _namespace(program) -> dict:
@@ -73,7 +63,7 @@ def _namespace(program) -> dict:
              "call_loop": intrinsics.call_loop, "word": intrinsics.word, "set_word": intrinsics.set_word,
              "atomic_load": intrinsics.atomic_load, "atomic_store": intrinsics.atomic_store,
              "atomic_add": intrinsics.atomic_add, "atomic_swap_if": intrinsics.atomic_swap_if,
-             "breathe": intrinsics.breathe, "inline": njit(error_model="numpy", forceinline=True),
+             "breathe": intrinsics.breathe, "inline": lean.function,
              "inf": float("inf"), "nan": float("nan"),
              "clear_status": intrinsics.clear_status, **tiles.NAMES}
     for name, (result, arguments) in program.externals.items():
@@ -83,10 +73,8 @@ def _namespace(program) -> dict:
         space[f"store_{name}"] = intrinsics.STORE[name]
         space[f"as_{name}"] = COMPUTE[name]
     space["half_to_float"], space["float_to_half"] = lowering.libm.half_to_float, lowering.libm.float_to_half
-    jitted: dict = {}
     for name, (function, literal_type) in program.functions.items():
-        space[name] = jit_scalar(function, COMPUTE[literal_type] if literal_type else None, jitted,
-                                 program.fastmath.get(name, ()))
+        space[name] = jit_scalar(function, COMPUTE[literal_type] if literal_type else None, program.fastmath.get(name, ()))
     return space
 
 
@@ -121,14 +109,12 @@ class _WeakLiterals(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
-def jit_scalar(function, literal_type, jitted: dict, fastmath=()):
+@functools.lru_cache(maxsize=1024)
+def jit_scalar(function, literal_type, fastmath=()):
     """A scalar Python function as an always inlined Numba function; the Python functions that it calls follow.
 
     `literal_type` is the Numba type its number literals take; None leaves them as Numba types them.
     """
-    key = (function, literal_type)
-    if key in jitted:
-        return jitted[key]
     function = getattr(function, "scalar", function)
     tree = ast.parse(textwrap.dedent(_source(function)))
     definition = _definition(tree, function)
@@ -145,12 +131,12 @@ def jit_scalar(function, literal_type, jitted: dict, fastmath=()):
         value = getattr(space.get(name), "scalar", space.get(name))
         if isinstance(value, python_types.FunctionType) and value is not function and not (
                 value.__module__ or "").startswith("kernels.libm"):         # those Numba knows by lowering.register
-            space[name] = jit_scalar(value, literal_type, jitted)
+            space[name] = jit_scalar(value, literal_type)
     module = ast.fix_missing_locations(ast.Module([definition], []))
     exec(compile(module, function.__code__.co_filename, "exec"), space)
     options = {"fastmath": set(fastmath)} if fastmath else {}
-    jitted[key] = njit(error_model="numpy", forceinline=True, **options)(space[definition.name])
-    return jitted[key]
+    own = (function.__module__ or "").partition(".")[0] in ("kernels", "engine")
+    return lean.function(space[definition.name], own, **options)
 
 
 def _check_unchanged(function, definition) -> None:

@@ -23,6 +23,7 @@ import math
 
 import numpy as np
 
+from .. import processor
 from ..book import BOOK
 from . import buffers, copies, pool
 from .maps import ITEMSIZE
@@ -40,10 +41,10 @@ PARTS = 1 << 20         # elements of partial sums of weight gradients
 def registers() -> tuple[int, int]:
     """(bytes of a vector, rows of a tile): a tile of rows x 3 vectors, with its operands, fits the vector registers."""
     from llvmlite import binding as llvm
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
+    features = processor.features()
+    if "avx512f" in features:
         return 64, 8
-    if features.get("avx2") or features.get("avx"):
+    if "avx" in features:
         return 32, 4
     return 16, 8 if llvm.get_process_triple().startswith(("aarch64", "arm64")) else 4
 

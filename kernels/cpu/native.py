@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import store
+from .. import packs, store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Program:
     work: int = 1
     rows: Callable[[], Program] | None = None
 
-    def key(self) -> str:
+    def key(self, machine: str | None = None) -> str:
+        """A hash of what decides the machine code; with `machine` "" of the source alone."""
         functions = [f"{n}:{t}:{store.identity(f)}" for n, (f, t) in sorted(self.functions.items())]
-        return store.digest(store.machine(), self.name, self.source, self.entry, repr(sorted(self.externals.items())),
+        return store.digest(store.machine() if machine is None else machine, self.name, self.source, self.entry, repr(sorted(self.externals.items())),
                             repr(sorted(self.fastmath.items())), *functions)
 
 
@@ -49,6 +50,7 @@ if hasattr(os, "register_at_fork"):     # no child may be born while another thr
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _engines: list = []
 compilations = 0        # how many kernels this process has compiled; tests count them
+watchers: list[Callable[[Program], object]] = []        # told of every program that is loaded
 
 
 def machine_code(program: Program) -> tuple[dict, bytes]:
@@ -56,6 +58,8 @@ def machine_code(program: Program) -> tuple[dict, bytes]:
     global compilations
     key = program.key()
     found = store.load(key)
+    if found is None and packs.there():
+        found = packs.load(program.key(""))
     if found is None:
         from .compiler import compile_program
         symbol, needs, code = compile_program(program)
@@ -70,6 +74,8 @@ def link(program: Program) -> int:
     from llvmlite import binding as llvm
     with _lock:
         about, code = machine_code(program)
+        for tell in watchers:
+            tell(program)
         if not _engines:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
@@ -127,7 +133,13 @@ def rows_of(ufunc: np.ufunc) -> Program | None:
     return None if program is None else program.rows()
 
 
+def loop_of(ufunc: np.ufunc) -> tuple[int, int] | None:
+    """The address of the loop of a ufunc of ours, and of the data that it is called with; None for another ufunc."""
+    return _loops.get(ufunc)
+
+
 _pointwise: dict[np.ufunc, Program] = {}
+_loops: dict[np.ufunc, tuple[int, int]] = {}
 
 
 def _numpy_ufunc(program: Program, signature: str, loop: int, data: int) -> np.ufunc:
@@ -144,4 +156,5 @@ def _numpy_ufunc(program: Program, signature: str, loop: int, data: int) -> np.u
     entry = _ufunc_api()[_FROM_FUNC_WITH_SIGNATURE if core else _FROM_FUNC]
     ufunc = ctypes.PYFUNCTYPE(ctypes.py_object, *types_of_arguments)(entry)(*arguments)
     _keep_alive.append((ufunc, loops, datas, kinds, name, doc, core))
+    _loops[ufunc] = loop, data
     return ufunc
