@@ -58,3 +58,13 @@ def test_what_cannot_be_registered():
         engine.dispatch.register("add", "tpu", lambda x, y: x)
     with pytest.raises(TypeError, match="callable"):
         engine.dispatch.register("add", "cpu", 3)
+
+
+def test_a_shape_that_needs_a_copy_gets_one_while_a_kernel_is_replaced():
+    engine.dispatch.register("exp", "cpu", np.exp)
+    try:
+        assert engine.arange(6).view(2, 3).T.reshape(6).tolist() == [0, 3, 1, 4, 2, 5]
+        with pytest.raises(RuntimeError, match="view size is not compatible"):
+            engine.arange(6).view(2, 3).T.view(6)
+    finally:
+        engine.dispatch.table().unregister("exp", "cpu")

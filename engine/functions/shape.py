@@ -91,7 +91,12 @@ def _view(x: Tensor, shape: tuple) -> Tensor | None:
     """A view of the wanted shape (-1 allowed), or None where strides do not allow one. ShapeError for a wrong shape."""
     array = x._array
     if array.__class__ is not ndarray or custom_kernels:
-        return VIEW(x, shape=infer_shape(shape, math.prod(array.shape)))
+        shape = infer_shape(shape, math.prod(array.shape))
+        try:
+            array.reshape(shape, copy=False)
+        except ValueError:
+            return None
+        return VIEW(x, shape=shape)
     try:
         raw = array.reshape(shape) if array.flags.c_contiguous else array.reshape(shape, copy=False)
         if raw.shape != shape and min(shape) < -1:
