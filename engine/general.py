@@ -16,6 +16,7 @@ from .tape import Node, clock, modes, refresh
 from .tensor import KIND_OF_NUMPY, Tensor, wrap
 
 new = object.__new__
+watcher: Callable | None = None                  # of a trace: takes a quick adjoint down as one call, or gives None
 custom_kernels = kernel_table.TABLE._custom     # not empty when a user replaced a kernel: then nothing here is cut short
 
 
@@ -53,10 +54,15 @@ class GeneralNode(Node):
                 values.append(self._result(saved[which]))
             else:
                 values.append(saved[which])
-        if caller.quick is not None and not modes.enabled and g.__class__ in (Tensor, list) and not custom_kernels:
-            results = caller.quick(*[v._array if isinstance(v, Tensor) else _arrays(v) for v in values])
-            if results is not None:
-                return [None if r is None else wrap(r, KIND_OF_NUMPY[r.dtype]) for r in results]
+        if caller.quick is not None and not modes.enabled and g.__class__ in (Tensor, list):
+            if not custom_kernels:
+                results = caller.quick(*[v._array if isinstance(v, Tensor) else _arrays(v) for v in values])
+                if results is not None:
+                    return [None if r is None else wrap(r, KIND_OF_NUMPY[r.dtype]) for r in results]
+            elif watcher is not None:
+                results = watcher(caller.op, values)
+                if results is not None:
+                    return results
         results = caller.op.adjoint(*values)
         if results.__class__ is not tuple and results.__class__ is not list:
             return (results,)

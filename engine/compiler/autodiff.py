@@ -14,7 +14,7 @@ from ..errors import GradError
 from ..saved import FREED, FREED_TEXT, overwritten, version_of
 from ..tape import Branch, Node, clock, edge_of, modes, source_of
 from ..tensor import KIND_OF_NUMPY, Tensor, wrap
-from .graph import Graph, Guard, Map, Put, Ref, Value
+from .graph import Graph, Guard, Map, Put, Ref, Value, symbol
 from .passes import improve, remove_dead
 from .program import Executable
 from .schedule import work
@@ -60,12 +60,14 @@ class Joint:
         spoiled = {id(old) for old, _ in graph.writes} | {id(v) for v, o in graph.captured if o is not None and o.computed}
         again, kept, given = self._choose(before, after, gradients, sources, spoiled)
         self.kept, self.given = kept, given
+        reread = {id(v) for v in given}
+        captured = [(v, o) for v, o in graph.captured if id(v) in reread]       # those that the forward program does not need, too
         graph.nodes, graph.results = before, results + [v.whole() for v in kept]
         remove_dead(graph)
-        reread = {id(v) for v in given}
+        gradients = [_fresh(ref, after) if id(ref.value) in sources or any(ref.value is v for v in kept) else ref
+                     for ref in gradients]
         program = Graph([v for v in graph.inputs if id(v) in reread] + kept + self.cotangents,
-                        [(v, o) for v, o in graph.captured if id(v) in reread],
-                        [n for n in before if id(n) in again] + after, gradients)
+                        captured, [n for n in before if id(n) in again] + after, gradients)
         remove_dead(program)
         self.program = program
 
@@ -106,6 +108,14 @@ class Joint:
             if id(ref.value) not in produced and (id(ref.value) in total or id(ref.value) in sources):
                 need(ref.value)
         return again, list(kept.values()), list(given.values())
+
+
+def _fresh(ref: Ref, nodes: list) -> Ref:
+    """A copy of what a view shows, made by one more node: gradients share no memory with what is kept."""
+    node = Map([ref], expressions=[symbol(0)], compute=ref.dtype)
+    node.values.append(Value(ref.shape, np.empty(ref.shape, np.int8).strides, ref.dtype, node))
+    nodes.append(node)
+    return node.values[0].whole()
 
 
 def backward_of(tracer, outputs: list[Tensor], needed: list[int], start: int, target) -> Joint | None:

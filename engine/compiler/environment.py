@@ -41,8 +41,9 @@ class Environment:
         elif hasattr(found, "function") and type(found).__module__.startswith("engine.compiler"):
             self._look(found.function, depth)
         elif _is(found, "engine.nn.module", "Module"):
-            self.readers.append(lambda: tuple([m.training for m in found.modules()]))
-            for module in found.modules():
+            modules = list(found.modules())
+            self.readers.append(lambda: tuple([m.training for m in modules]))
+            for module in modules:
                 self._attributes(module, depth)
         elif _is(found, "engine.optim.optimizer", "Optimizer"):
             self.readers.append(lambda: _options(found))

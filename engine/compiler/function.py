@@ -26,7 +26,7 @@ from .runtime import Computed
 from .trace import Untraceable
 
 MOST_VARIANTS = 8           # programs of one signature, told apart by guards
-MISS = object()
+MISS, SHARED = object(), object()
 compile_ = builtins.compile
 
 
@@ -44,12 +44,30 @@ class Variant:
 
     def __init__(self, recorded: tracing.Recorded):
         self.recorded = recorded
-        self.forward = Executable(recorded.forward, "program")
+        self.forward = Executable(recorded.forward, "program", in_place=True)
         self.seen = [g.seen for g in self.forward.guards]
         self.generators = list(dict.fromkeys(o.generator for o in recorded.owners if isinstance(o, Computed)))
+        outputs = recorded.outputs
+
+        def depth(k: int) -> int:
+            return 1 + depth(outputs[k].source) if outputs[k].source >= 0 else 0
+        self.looks = sorted((k for k, o in enumerate(outputs) if o.array is None), key=depth)
         self.results = len(recorded.forward.results)
         self.writes = len(recorded.forward.writes)
         self.backward = None if recorded.backward is None else autodiff.Compiled(recorded)
+
+    def shared(self, tensors: list[Tensor], arrays: list[np.ndarray]) -> bool:
+        """Whether memory that the program writes belongs to two of the arrays; in the trace it did not. RuntimeError where it is
+        read-only."""
+        written = [target.tensor(tensors)._array for target in self.recorded.written]
+        for array in written:
+            if not array.flags.writeable:
+                store(array, array)         # says why not
+        if not written or len({id(a) if a.base is None else id(a.base) for a in arrays}) == len(arrays):
+            return False
+        bounds = [np.lib.array_utils.byte_bounds(a) for a in arrays if a.size]
+        return any(sum(low < end and start < high for start, end in bounds) > 1
+                   for low, high in (np.lib.array_utils.byte_bounds(a) for a in written if a.size))
 
     def fits(self, tensors: list[Tensor]) -> bool:
         """Whether the tensors that the function found elsewhere are as they were, and have gradients where they had some."""
@@ -59,16 +77,20 @@ class Variant:
         return all((target.tensor(tensors)._grad is None) is none for target, none in self.recorded.had_gradient)
 
     def run(self, tensors: list[Tensor]):
-        """(results as arrays, new values of writes) for tensors of the signature; MISS where a guard sees another value."""
+        """(results as arrays, new values of writes) for tensors of the signature. MISS where a guard sees another value, SHARED
+        where a write would change more than the program knows."""
         owners = self.recorded.owners
-        states = [(g, g.get_offset()) for g in self.generators] if self.seen else ()
+        states = [(g, g.get_offset()) for g in self.generators] if self.seen or self.writes else ()
         sources = [o.array() for o in owners]
-        found = self.forward.run(*[t._array for t in tensors], *sources)
+        arrays = [t._array for t in tensors] + sources
+        if self.shared(tensors, arrays):
+            _rewind(states)
+            return SHARED
+        found = self.forward.run(*arrays)
         count = self.results + self.writes
         for seen, array in zip(self.seen, found[count:], strict=True):
             if not _same(seen, array):
-                for generator, offset in states:        # the program that fits draws the same numbers
-                    generator.set_offset(offset)
+                _rewind(states)
                 return MISS
         if self.backward is not None:
             found.append([a for a, o in zip(sources, owners, strict=True) if o.computed])
@@ -80,15 +102,16 @@ class Variant:
         for owner in recorded.owners:
             owner.commit()
         for target, value in zip(recorded.written, found[self.results:self.results + self.writes], strict=True):
-            owner = target.tensor(tensors)
-            store(owner._array, value)
+            array = target.tensor(tensors)._array
+            if value is not array:          # a kernel may have written it there
+                store(array, value)
         for target, count in recorded.bumps:
             for _ in range(count):
                 bump(target.tensor(tensors))
-        made: list[Tensor] = []
+        made: list = []
         for out in recorded.outputs:
             if out.array is None:
-                made.append(out.target.tensor(tensors))
+                made.append(None)
             else:
                 array = found[out.array]
                 made.append(wrap(array, KIND_OF_NUMPY[array.dtype]))
@@ -96,12 +119,20 @@ class Variant:
                     made[-1]._node, made[-1]._needs = autodiff.spent(), True
         if self.backward is not None:
             self.backward.attach(made, tensors, found)
+        for k in self.looks:
+            made[k] = recorded.outputs[k].tensor(made, tensors)
         for target, k in recorded.gradients:
             target.tensor(tensors)._grad = None if k is None else made[k]
         results = iter(made)
         leaves = [leaf if not is_made else next(results) if leaf is None else next(results).item()
                   for is_made, leaf in recorded.leaves]
         return tree.unflatten(recorded.structure, iter(leaves))
+
+
+def _rewind(states) -> None:
+    """Random numbers that were drawn for nothing are drawn again."""
+    for generator, offset in states:
+        generator.set_offset(offset)
 
 
 def quick(variant: Variant, tensors: list[Tensor], structure, environment: Environment) -> Callable | None:
@@ -212,6 +243,8 @@ class CompiledFunction:
                 if not variant.fits(tensors):
                     continue
                 found = variant.run(tensors)
+                if found is SHARED:
+                    return self.function(*args, **kwargs)
                 if found is not MISS:
                     if k:
                         variants.insert(0, variants.pop(k))

@@ -9,11 +9,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kernels.book import Fold, Structural
 from kernels.symbol import Symbol, lines
+
+if TYPE_CHECKING:
+    from ..viz import Drawing
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -222,6 +226,11 @@ class Graph:
             for v in node.values:
                 v.name = f"v{count}"
                 count += 1
+
+    def dot(self) -> Drawing:
+        """The program as a picture in Graphviz's language, see `engine.viz.draw_graph`."""
+        from ..viz import draw_graph
+        return draw_graph(self)
 
     def __str__(self) -> str:
         self.name_values()

@@ -124,5 +124,17 @@ def _sum_to(tracer, arrays, options, results) -> bool:
     return True
 
 
-_FORMULAS = {"sum_to": _sum_to}
+def _addmm(tracer, arrays, options, results) -> bool:
+    """A product and a sum, which fuses with what follows; weighted ones stay a call."""
+    shift, x, y = arrays
+    out = results[0]
+    if options.get("beta", 1) != 1 or options.get("alpha", 1) != 1 or out.dtype.kind != "f" or not out.size or not x.size:
+        return False
+    product = np.empty(out.shape, out.dtype)        # never filled: to a trace memory is a name
+    tracer.call(BOOK["matmul"], [x, y], False, {}, product)
+    tracer.map([Symbol("", BOOK["add"], (Symbol("a"), Symbol("b")))], ["a", "b"], [shift, product], [out], out.dtype.name)
+    return True
+
+
+_FORMULAS = {"sum_to": _sum_to, "addmm": _addmm}
 _SCATTERS = {"select_scatter", "slice_scatter", "diagonal_scatter"}

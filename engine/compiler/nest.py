@@ -21,6 +21,7 @@ from .graph import Map, Put, Reduce, Ref, Value, core
 from .passes import decoded
 from .trace import Untraceable
 
+BLOCK = 32              # elements that lanes add up in the running dtype before they go into totals
 MOST_MEMORIES, MOST_SIZES = 30, 15      # room on the stack of the loop that hands out chunks (kernels.cpu.pool)
 
 Affine = tuple          # ((loop variable, coefficient), ..., ("", constant)): sorted, no zeros
@@ -131,7 +132,26 @@ class Body:
     def put(self, node: Put, index) -> str:
         """The part where the index is in its region, else what lies below."""
         value, part = node.values[0], node.reads[-1]
-        start, steps = self.nest.decoded(node.place)
+        found = self.nest.decoded(node.place)
+        apart = found is not None and _separate(found[1])
+        inner, tests = self.within(node, found, index) if apart else self.along(node.place, index)
+        name = self.nest.fresh()
+        zero = repr(bool(node.fill)) if value.dtype == "bool" else f"as_{self.nest.held_as(value.dtype)}({node.fill or 0!r})"
+        if not tests:
+            return self.read(part, tuple(inner))
+        self.say(f"if {' and '.join(tests)}:")
+        inside = Body(self.nest, self.lines, self.indent + 1, self.known)
+        inside.say(f"{name} = {inside.read(part, tuple(inner))}")
+        self.say("else:")
+        outside = Body(self.nest, self.lines, self.indent + 1, self.known)
+        outside.say(f"{name} = {zero if len(node.reads) == 1 else outside.read(node.reads[0], index)}")
+        return name
+
+
+    def within(self, node: Put, found, index) -> tuple[list[Affine], list[str]]:
+        """(index of the part, tests that it is one) at an index of the value, where dimensions of both belong together."""
+        value, part = node.values[0], node.reads[-1]
+        start, steps = found
         tests: list[str] = []
         inner: list[Affine] = [()] * len(part.shape)
         for d, n in enumerate(value.shape):
@@ -156,17 +176,48 @@ class Body:
                     tests.append(f"{text(inner[j])} >= 0")
                 if start[d] + count * abs(c) < n:
                     tests.append(f"{text(inner[j])} < {count}")
-        name = self.nest.fresh()
-        zero = repr(bool(node.fill)) if value.dtype == "bool" else f"as_{self.nest.held_as(value.dtype)}({node.fill or 0!r})"
-        if not tests:
-            return self.read(part, tuple(inner))
-        self.say(f"if {' and '.join(tests)}:")
-        inside = Body(self.nest, self.lines, self.indent + 1, self.known)
-        inside.say(f"{name} = {inside.read(part, tuple(inner))}")
-        self.say("else:")
-        outside = Body(self.nest, self.lines, self.indent + 1, self.known)
-        outside.say(f"{name} = {zero if len(node.reads) == 1 else outside.read(node.reads[0], index)}")
-        return name
+        return inner, tests
+
+    def along(self, place: Ref, index) -> tuple[list[Affine], list[str]]:
+        """The same for any region whose elements lie apart: the place in memory as a number whose digits are the part's index."""
+        at = affine({"": -lowest(place)})
+        for i, s in zip(index, place.value.strides, strict=True):
+            at = plus(at, i, s)
+        rest = self.let(text(at))
+        tests = [f"{rest} >= 0"]
+        inner: list[Affine] = [()] * len(place.shape)
+        for n, s, j in digits(place):
+            digit = self.let(f"{rest} // {abs(s)}") if abs(s) != 1 else rest
+            tests.append(f"{digit} < {n}")
+            inner[j] = affine({digit: 1}) if s > 0 else affine({digit: -1, "": n - 1})
+            rest = self.let(f"{rest} - {digit} * {abs(s)}") if abs(s) != 1 else "0"
+        if rest != "0":
+            tests.append(f"{rest} == 0")
+        return inner, tests
+
+
+def _separate(steps: list[tuple[int, ...]]) -> bool:
+    """Whether each dimension of a region runs forward along a dimension of the value that no other one runs along."""
+    moving = [[(d, c) for d, c in enumerate(step) if c] for step in steps]
+    dims = [d for m in moving for d, _ in m]
+    return all(len(m) <= 1 and all(c > 0 for _, c in m) for m in moving) and len(set(dims)) == len(dims)
+
+
+def digits(place: Ref) -> list[tuple[int, int, int]]:
+    """(size, stride, dimension) of a region from the largest stride down; Untraceable where elements may share a place."""
+    found = sorted(((n, s, j) for j, (n, s) in enumerate(zip(place.shape, place.strides, strict=True)) if n != 1),
+                   key=lambda f: -abs(f[1]))
+    extent = 1
+    for n, s, _ in reversed(found):
+        if abs(s) < extent:
+            raise Untraceable("it writes a region that is no grid")
+        extent += (n - 1) * abs(s)
+    return found
+
+
+def lowest(place: Ref) -> int:
+    """The least position in memory of a region."""
+    return place.offset + sum((n - 1) * s for n, s in zip(place.shape, place.strides, strict=True) if s < 0)
 
 
 class Nest:
@@ -190,6 +241,7 @@ class Nest:
         self.fold_index: dict[int, tuple[str, ...]] = {}    # of a fold: the loop variable of each dimension of its first read
         self.stacks: list[str] = []
         self.pieces: dict[int, list[Value]] = {}            # of a fold cut into chunks: where its parts go
+        self.tile = 0                                       # neighbouring rows that are folded side by side; 0 for one by one
 
     def fresh(self) -> str:
         self.count += 1
@@ -227,21 +279,25 @@ class Nest:
         code = ["def kernel(args, dimensions, steps, data):"]
         inner: list[str] = []
         columns = self.dims[self.rows:]
+        plain = self.rows - 1 if self.tile else self.rows       # rows walked one by one
         depth = 2
         if self.dims:
             inner.append("    chunk = load_int64(args[0], outer * steps[0])")
             inner.append(f"    first = chunk * {chunk}")
             inner.append(f"    last = min(first + {chunk}, {self.dims[0]})")
-        if self.rows:
+        if plain:
             inner.append("    for i0 in range(first, last):")
-            for d in range(1, self.rows):
+            for d in range(1, plain):
                 inner.append("    " * depth + f"for i{d} in range({self.dims[d]}):")
                 depth += 1
         else:
             depth = 1
         row = Body(self, inner, depth, {})
-        for phase in self.phases:
-            self._phase(row, phase, columns)
+        if self.tile:
+            self._across(row, columns, chunk)
+        else:
+            for phase in self.phases:
+                self._phase(row, phase, columns)
         memories = [f"{o.name} = args[{k + 1}]" for k, o in enumerate(self.operands.values())]
         code += ["    " + m for m in memories] + [f"    {s}" for s in self.stacks]
         code.append("    for outer in range(dimensions[0]):")
@@ -322,6 +378,60 @@ class Nest:
             f.finish(row, math.prod(columns))
 
 
+    def _across(self, row: Body, columns: tuple[int, ...], chunk: int) -> None:
+        """Folds over leading dimensions: a tile of neighbouring rows side by side, so that memory is walked in its own order.
+
+        Their states lie in lanes, which go into wider totals every BLOCK columns.
+        """
+        single = self.rows == 1
+        count = self.dims[self.rows - 1]
+        width = str(self.tile) if count % self.tile == 0 and (not single or chunk % self.tile == 0) else "width"
+        nodes = [n for phase in self.phases for n in phase]
+        setups = {id(n): _Across(self, n, self.tile) for n in nodes if isinstance(n, Reduce)}
+        row.say(f"for tile in range({'first, last' if single else f'0, {count}'}, {self.tile}):")
+        tile = Body(self, row.lines, row.indent + 1, row.known)
+        if width == "width":
+            tile.say(f"width = min({self.tile}, {'last' if single else count} - tile)")
+
+        def lanes(outer: Body) -> Body:
+            outer.say(f"for lane in range({width}):")
+            inside = Body(self, outer.lines, outer.indent + 1, {})
+            inside.say(f"i{self.rows - 1} = tile + lane")
+            return inside
+        start = lanes(tile)
+        for f in setups.values():
+            f.begin(start)
+        names = [f"i{self.rows + k}" for k in range(len(columns))]
+        block = tile
+        for name, n in zip(names[:-1], columns, strict=False):
+            block.say(f"for {name} in range({n}):")
+            block = Body(self, row.lines, block.indent + 1, {})
+        block.say(f"for block in range(0, {columns[-1]}, {BLOCK}):")
+        block = Body(self, row.lines, block.indent + 1, {})
+        if any(f.narrow for f in setups.values()):
+            opening = lanes(block)
+            for f in setups.values():
+                if f.narrow:
+                    f.open(opening)
+        block.say(f"for {names[-1]} in range(block, min(block + {BLOCK}, {columns[-1]})):")
+        body = lanes(Body(self, row.lines, block.indent + 1, {}))
+        for node in nodes:
+            if isinstance(node, Reduce):
+                setups[id(node)].step(body, names, columns)
+            elif self.over_columns(node):
+                self._rowwise(body, node)
+        if any(f.narrow for f in setups.values()):
+            closing = lanes(block)
+            for f in setups.values():
+                f.close(closing)
+        end = lanes(tile)
+        for node in nodes:
+            if isinstance(node, Reduce):
+                setups[id(node)].finish(end, math.prod(columns))
+            elif not self.over_columns(node):
+                self._rowwise(end, node)
+
+
 def _lanes(n: int) -> int:
     return 1 if n < 32 else 16 if n < 256 else 64
 
@@ -379,7 +489,10 @@ class _Folding:
         for name, n in zip(names, columns, strict=True):
             position = plus(affine({k: c * n for k, c in position}), affine({name: 1}))
         lifted = body.let(f"{self.lift}({', '.join([x, text(position), *extras])})")
-        state = body.let(self._as(self.types, lifted))
+        self.merge(body, body.let(self._as(self.types, lifted)))
+
+    def merge(self, body: Body, state: str) -> None:
+        """A state into the running one."""
         if self.lanes == 1:
             body.say(f"merged{self.k} = {self.combine}(total{self.k}, {state})")
             body.say(f"total{self.k} = {self._as(self.types, f'merged{self.k}')}")
@@ -414,6 +527,11 @@ class _Folding:
                 memory, _ = self.nest.operand(v, written=True)
                 row.say(stored(v.dtype, memory, f"chunk * {ITEMSIZE[v.dtype]}", f"{total}[{c}]" if len(pieces) > 1 else total))
             return
+        self.give(row, total, count)
+
+    def give(self, row: Body, total: str, count: int) -> None:
+        """The result of a row from its total: into a register, and into memory where it is stored."""
+        node = self.node
         result = row.let(f"{self.end}({total}, {count})")
         for c, v in enumerate(node.values):
             one = self.nest.converted(row, v.dtype, f"{result}[{c}]" if len(node.values) > 1 else result)
@@ -428,3 +546,54 @@ class _Folding:
                     at = plus(at, affine({name: 1}), s)
                 memory, _ = self.nest.operand(v, written=True)
                 row.say(stored(v.dtype, memory, text(at, ITEMSIZE[v.dtype]), one))
+
+
+class _Across(_Folding):
+    """A fold of neighbouring rows side by side: a running state for each, and a wider total where the running one is narrow."""
+
+    def __init__(self, nest: Nest, node: Reduce, tile: int):
+        super().__init__(nest, node, tile)
+        self.narrow = self.state != self.wide
+        self.types = self.state
+        for c, (narrow, wide) in enumerate(zip(self.state, self.wide, strict=True)):
+            nest.stacks.append(f"s{self.k}_{c} = stack({tile * ITEMSIZE[narrow]})")
+            if self.narrow:
+                nest.stacks.append(f"w{self.k}_{c} = stack({tile * ITEMSIZE[wide]})")
+
+    def _slots(self, lane: str) -> list[str]:
+        letter = "s" if self.types is self.state else "w"
+        return [f"{letter}{self.k}_{c}, {lane} * {ITEMSIZE[d]}" for c, d in enumerate(self.types)]
+
+    def _totals(self) -> None:
+        """From here on the states meant are the totals."""
+        self.types = self.wide if self.narrow else self.state
+
+    def begin(self, row: Body) -> None:
+        """The totals of a tile from the neutral state."""
+        self._totals()
+        self.open(row)
+        self.types = self.state
+
+    def open(self, body: Body) -> None:
+        """The lanes of a block from the neutral state."""
+        start = [f"as_{d}({v!r})" for d, v in zip(self.types, self.node.fold.start(self.dtype), strict=True)]
+        body.say(f"begin{self.k} = {start[0] if len(start) == 1 else '(' + ', '.join(start) + ')'}")
+        self._keep(body, "lane", f"begin{self.k}")
+
+    def close(self, body: Body) -> None:
+        """Lanes of a block into the totals."""
+        if not self.narrow:
+            return
+        body.say(f"part{self.k} = {self._peek('lane')}")
+        body.say(f"wide{self.k} = {self._as(self.wide, f'part{self.k}')}")
+        self._totals()
+        body.say(f"merged_total{self.k} = {self.combine}({self._peek('lane')}, wide{self.k})")
+        body.say(f"kept_total{self.k} = {self._as(self.wide, f'merged_total{self.k}')}")
+        self._keep(body, "lane", f"kept_total{self.k}")
+        self.types = self.state
+
+    def finish(self, row: Body, count: int) -> None:
+        self._totals()
+        row.say(f"total{self.k} = {self._peek('lane')}")
+        self.give(row, f"total{self.k}", count)
+        self.types = self.state

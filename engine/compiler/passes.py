@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from kernels.symbol import Symbol, simplify
 
-from .graph import Graph, Guard, Map, Node, Put, Reduce, Ref, Value, symbol
+from .graph import Call, Graph, Guard, Map, Node, Put, Reduce, Ref, Value, symbol
 
 
 def improve(graph: Graph) -> Graph:
@@ -12,6 +12,8 @@ def improve(graph: Graph) -> Graph:
     fold_constants(graph)
     share_equal(graph)
     remove_dead(graph)
+    turn_products(graph)
+    drop_copies(graph)
     return graph
 
 
@@ -83,6 +85,56 @@ def forward_copies(graph: Graph) -> None:
                     read = node.reads[int(e.name[1:])]
                     if read.dtype == value.dtype == node.compute:
                         source[value] = read
+
+
+def turn_products(graph: Graph) -> None:
+    """Matrix products that are read transposed only (gradients of weights) are computed so: y' x' instead of (x y)'."""
+    leaving = {id(r.value) for r in graph.wanted()}
+    uses: dict[int, list[tuple[Node, int]]] = {}
+    for node in graph.nodes:
+        for k, r in enumerate(node.reads):
+            uses.setdefault(id(r.value), []).append((node, k))
+    for node in graph.nodes:
+        if not isinstance(node, Call) or node.operator.name != "matmul" or node.many or len(node.reads) != 2:
+            continue
+        v = node.values[0]
+        found = uses.get(id(v), [])
+        shape, strides = v.shape[::-1], v.strides[::-1]
+        if len(v.shape) != 2 or v.strides != (v.shape[1], 1) or 1 in v.shape or not found or id(v) in leaving or any(
+                (r := n.reads[k]).offset or r.shape != shape or r.strides != strides for n, k in found):
+            continue
+        turned = Value(shape, (shape[1], 1), v.dtype, node)
+        node.values = [turned]
+        node.reads = [Ref(r.value, r.offset, r.shape[::-1], r.strides[::-1]) for r in reversed(node.reads)]
+        for n, k in found:
+            n.reads[k] = turned.whole()
+
+
+def drop_copies(graph: Graph) -> None:
+    """A value that leaves as the copy of another one leaves itself, where that was made here and does not leave on its own."""
+    leaving = {id(r.value) for r in graph.wanted()}
+    for node in list(graph.nodes):
+        if not isinstance(node, Map) or len(node.values) != 1 or id(node.values[0]) not in leaving:
+            continue
+        v, e = node.values[0], node.expressions[0]
+        if not isinstance(e, Symbol) or not e.name:
+            continue
+        read = node.reads[int(e.name[1:])]
+        made = read.value
+        fresh = isinstance(made.node, (Map, Reduce)) or (isinstance(made.node, Call) and made.node.operator.name == "matmul")
+        if not fresh or id(made) in leaving or not read.covers() or (made.shape, made.strides, made.dtype) != (
+                v.shape, v.strides, v.dtype) or node.compute != v.dtype:
+            continue
+        leaving.add(id(made))
+        graph.nodes.remove(node)
+        for n in graph.nodes:
+            n.reads = [_of(r, v, made) for r in n.reads]
+        graph.results = [_of(r, v, made) for r in graph.results]
+        graph.writes = [(old, made if new is v else new) for old, new in graph.writes]
+
+
+def _of(ref: Ref, old: Value, new: Value) -> Ref:
+    return Ref(new, ref.offset, ref.shape, ref.strides) if ref.value is old else ref
 
 
 def fold_constants(graph: Graph) -> None:

@@ -21,17 +21,19 @@ MOST_OPERANDS = 60          # NumPy has 64
 class Executable:
     """`run(*inputs, *captured)` -> arrays of `graph.results`, then new values of `graph.writes`, then values that guards read.
 
+    With `in_place` new values of writes are in the memory of the old ones where that is safe, see `Schedule.overwrites`.
     `source`: the Python text of `run`; `kernels`: the source of each kernel.
     """
 
-    def __init__(self, graph: Graph, name: str = "program"):
-        self.graph, self.name = graph, name
+    def __init__(self, graph: Graph, name: str = "program", in_place: bool = False):
+        self.graph, self.name, self.in_place = graph, name, in_place
+        self.targets: dict[int, Value] = {}             # id of a new value -> the value whose memory it takes
         graph.name_values()
         self.guards = [n for n in graph.nodes if isinstance(n, Guard)]
         self.wanted = [*graph.wanted(), *(n.reads[0] for n in self.guards)]
         self.kernels: dict[str, str] = {}
         self.parts = 0
-        self.space: dict = {"empty": buffers.empty, "view": _view, "as_strided": np.lib.stride_tricks.as_strided}
+        self.space: dict = {"empty": buffers.empty, "small": np.empty, "view": _view, "as_strided": np.lib.stride_tricks.as_strided}
         self.lines: list[str] = []
         self.arguments = [*graph.inputs, *(v for v, _ in graph.captured if not v.constant)]
         self.ready = {id(v) for v in self.arguments}
@@ -80,10 +82,15 @@ class Executable:
         self.lines.append(f"{kernel}({', '.join(v.name for v in [*inputs, *made])})")
 
     def _allocate(self, v: Value) -> None:
+        if id(v) in self.targets:
+            self.lines.append(f"{v.name} = {self.targets[id(v)].name}")
+            self.ready.add(id(v))
+            return
         dtype = f"dtype_{v.dtype}"
         self.space[dtype] = np.dtype(v.dtype)
         if _row_major(v):
-            self.lines.append(f"{v.name} = empty({v.shape!r}, {dtype})")
+            small = v.size * self.space[dtype].itemsize < buffers.LARGE
+            self.lines.append(f"{v.name} = {'small' if small else 'empty'}({v.shape!r}, {dtype})")
         else:
             strides = tuple(s * self.space[dtype].itemsize for s in v.strides)
             self.lines.append(f"{v.name} = view(empty({(v.extent,)!r}, {dtype}), {v.shape!r}, {strides!r}, 0)")
@@ -91,6 +98,8 @@ class Executable:
 
     def _steps(self) -> None:
         plan = Schedule(self.graph)
+        if self.in_place and not self.guards:           # guards are looked at when the program has run
+            self.targets = {id(new): old for old, new in self.graph.writes if plan.overwrites(old, new)}
         pieces: dict = {}
         for number, step in enumerate(plan.steps):
             if isinstance(step, Fused):
@@ -151,6 +160,8 @@ class Executable:
         v = ref.value
         if ref.covers():
             return v.name
+        if not ref.offset and ref.shape == v.shape[::-1] and ref.strides == v.strides[::-1]:
+            return f"{v.name}.T"
         size = np.dtype(v.dtype).itemsize
         return f"view({v.name}, {ref.shape!r}, {tuple(s * size for s in ref.strides)!r}, {ref.offset * size})"
 

@@ -12,13 +12,15 @@ from kernels.cpu.folds import states
 from kernels.symbol import Symbol
 
 from .graph import Call, Graph, Guard, Map, Node, Put, Reduce, Ref, Value
-from .nest import Affine, Nest, affine, plus
+from .nest import Affine, Nest, affine, digits, plus
 from .passes import decoded
 from .trace import Untraceable
 
 PARALLEL = 1 << 15          # elements from which a kernel is cut into chunks
 CHUNK = 1 << 14             # elements of one chunk
 MOST_OPERANDS = 14          # of a kernel: its loop keeps room for 16 sizes and 32 operands on the stack (kernels.cpu.pool)
+TILE = 256              # neighbouring results folded side by side
+NARROW = 8              # results below which they are folded one by one
 HEAVY = 10                  # work from which a value is stored rather than computed twice
 
 
@@ -48,6 +50,15 @@ class Fused:
         folded = self.dims or ()
         order = [d for d in range(len(self.full)) if d not in folded] + list(folded)
         return tuple(f"i{order.index(d)}" for d in range(len(self.full)))
+
+    def across(self) -> bool:
+        """Whether the folds are over leading dimensions, so that neighbouring results are better computed side by side."""
+        last = len(self.full) - 1
+        if not self.dims or last in self.dims or self.full[last] < NARROW or any(
+                self.phase[id(n)] and (isinstance(n, Reduce) or n.values[0].shape == self.full) for n in self.members):
+            return False
+        reads = [n.reads[0] for n in self.members if isinstance(n, Reduce)]
+        return all(abs(r.strides[last]) <= min(abs(r.strides[d]) for d in self.dims) for r in reads)
 
     def rows(self) -> int:
         """How many of the loops are rows; without folds the last loop is the column."""
@@ -103,8 +114,8 @@ class Schedule:
             for r in node.reads:
                 if decoded(r) is None:
                     stored.add(id(r.value))
-            if isinstance(node, Put) and decoded(node.place) is None:
-                raise Untraceable("it writes a region that is no grid")
+            if isinstance(node, Put):
+                digits(node.place)
         for node in self.graph.nodes:
             for v in node.values:
                 self.cost[id(v)] = cost = self._cost(node, v, stored)
@@ -254,6 +265,31 @@ class Schedule:
         return phase
 
 
+    def overwrites(self, old: Value, new: Value) -> bool:
+        """Whether a kernel may put `new` into the memory of `old`: nothing else reads the old value then or later."""
+        if old.shape != new.shape or old.strides != new.strides or old.dtype != new.dtype or not isinstance(new.node, Map):
+            return False
+        if any(r.value is old for r in self.graph.wanted()) or any(r.value is new for r in self.graph.results):
+            return False
+        step = self.at.get(id(new))
+        if step is None or not isinstance(fused := self.steps[step], Fused):
+            return False
+        for k, s in enumerate(self.steps):
+            members = s.members if isinstance(s, Fused) else [s] if isinstance(s, Node) else []
+            for node in members:
+                for value, where in self.leaves(node, self._own(fused, node) if k == step else None):
+                    if value is old and k >= step and (node is not new.node or where != self._own(fused, new.node)):
+                        return False
+        return True
+
+    @staticmethod
+    def _own(fused: Fused, node: Node) -> tuple[Affine, ...] | None:
+        """The index at which a member computes its own element."""
+        if isinstance(node, Reduce):
+            return tuple(affine({n: 1}) for n in fused.names())
+        return tuple(affine({n: 1}) if n else () for n in fused.variables(node.values[0].shape))
+
+
 def work(expression) -> int:
     if not isinstance(expression, Symbol) or expression.name:
         return 0
@@ -274,6 +310,10 @@ def nest_of(schedule: Schedule, fused: Fused, number: int, pieces: dict[int, lis
     if dims and total >= PARALLEL and (nest.rows or fused.dims is None or fused.partial):
         chunk = max(1, min(dims[0], -(-CHUNK * dims[0] // total), ))
         chunk = max(chunk, -(-dims[0] // 64))
+    if fused.across():
+        if nest.rows == 1 and chunk < dims[0]:
+            chunk = min(dims[0], max(128, -(-2 * CHUNK * dims[0] // total // 64) * 64))
+        nest.tile = min(TILE, chunk if nest.rows == 1 else dims[nest.rows - 1])
     for node in fused.members:
         if isinstance(node, Reduce):
             nest.fold_index[id(node)] = names

@@ -22,10 +22,11 @@ from kernels.book import BOOK, Fold, Pointwise
 from kernels.cpu import copies, fills, folds, randoms
 from kernels.symbol import Symbol
 
-from .. import pointwise
+from .. import general, pointwise
 from ..random import Generator
 from ..tape import modes
 from ..tensor import KIND_OF_NUMPY, Tensor, wrap
+from . import adjoints
 from .graph import Call, Graph, Guard, Map, Node, Put, Reduce, Ref, Value, symbol
 from .lowering import cast_expression, lower
 from .runtime import Drawn, Live, Reserved
@@ -450,6 +451,7 @@ def _install(tracer: Tracer, undo: list) -> None:
     _patch(randoms, "reserved", _reserving(tracer, randoms.reserved), undo)
     for name in ("reserve", "manual_seed", "get_state", "set_state", "set_offset"):
         _patch(Generator, name, _seeding(tracer, getattr(Generator, name)), undo)
+    _patch(general, "watcher", lambda op, values: adjoints.record(tracer, op, values), undo)
     for name in ("detach", "detach_"):
         _patch(Tensor, name, _stopping(tracer, name, getattr(Tensor, name)), undo)
     _patch(Tensor, "data", property(_stopping(tracer, "data", Tensor.data.fget), Tensor.data.fset), undo)

@@ -6,7 +6,9 @@ runs the backward pass as well, so that it becomes part of the program.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +16,12 @@ import numpy as np
 
 from .. import tape, tree
 from ..tape import modes
-from ..tensor import KIND, Kind, Tensor
+from ..tensor import KIND, Kind, Tensor, shared_counter, wrap
 from . import autodiff, trace
-from .graph import Graph
+from .graph import Graph, Map, Value, symbol
 from .passes import improve
 from .runtime import Computed, Live
-from .trace import Tracer, Untraceable
+from .trace import Block, Tracer, Untraceable
 from .updates import Numbers
 
 NUMBER = object()           # in the place of a leaf: a number that the program computes
@@ -55,6 +57,47 @@ class Owner:
 
 
 @dataclasses.dataclass(frozen=True)
+class Look:
+    """How the function looked at the memory of a tensor: by a view's `operator`, or, as `detach` does, from `offset` bytes on."""
+
+    operator: Any = None
+    options: Any = None
+    output: int = -1
+    recorded: bool = False          # in grad mode
+    layout: tuple = ()              # (shape, strides in bytes, offset, whether writes are counted together)
+
+    def at(self, t: Tensor) -> Tensor:
+        """The same look at another tensor."""
+        if self.operator is None:
+            shape, strides, offset, counted = self.layout
+            array = t._array
+            if offset or (shape, strides) != (array.shape, array.strides):
+                array = _memory(array, shape, strides, offset)
+            made = wrap(array, t._kind)
+            if counted:
+                made._counter = shared_counter(t)
+            return made
+        enabled, modes.enabled = modes.enabled, self.recorded
+        try:
+            made = self.operator(t, **self.options)
+        finally:
+            modes.enabled = enabled
+        return made if self.output < 0 else made[self.output]
+
+
+def _memory(array: np.ndarray, shape: tuple, strides: tuple, offset: int) -> np.ndarray:
+    """An array over the memory of another one, from `offset` bytes after its first element on."""
+    owner = trace.root(array)
+    start = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0] + offset
+    if owner.dtype == array.dtype and owner.flags.c_contiguous and start >= 0:
+        return np.ndarray(shape, array.dtype, owner, start, strides)
+    flat = np.lib.stride_tricks.as_strided(array[(0,) * array.ndim + (None,)], (1,), (array.itemsize,))
+    moved = np.lib.stride_tricks.as_strided(flat, (abs(offset) // array.itemsize + 1,),
+                                            (array.itemsize if offset >= 0 else -array.itemsize,))[-1:]
+    return np.lib.stride_tricks.as_strided(moved, shape, strides)
+
+
+@dataclasses.dataclass(frozen=True)
 class Target:
     """A tensor that a program knows: an argument, or one found elsewhere."""
 
@@ -67,11 +110,22 @@ class Target:
 
 @dataclasses.dataclass
 class Output:
-    """A result: a tensor of the caller's (`target`), or the program's `array`-th array; `needs`: it requires grad."""
+    """A result: the program's `array`-th array, or what `steps` make of another tensor: of one that was there before (`target`), or
+    of the result with number `source`. Without steps it is that tensor. `needs`: it requires grad and is the program's.
+    """
 
     target: Target | None = None
     array: int | None = None
     needs: bool = False
+    source: int = -1
+    steps: tuple[Look, ...] = ()
+
+    def tensor(self, made: list, tensors: list[Tensor]) -> Tensor:
+        """The result, where it is none of the program's arrays."""
+        t = self.target.tensor(tensors) if self.target is not None else made[self.source]
+        for step in self.steps:
+            t = step.at(t)
+        return t
 
 
 @dataclasses.dataclass
@@ -167,9 +221,12 @@ def _settled(result: Any, structure: Any, leaves: list) -> Any:
 def _existing(tensors: list[Tensor]) -> list[tuple[int, int, Tensor]]:
     """(lowest address, end, tensor) of every tensor that is there before the trace."""
     given = {id(t) for t in tensors}
+    kinds = {Tensor}
+    while more := {k for kind in kinds for k in kind.__subclasses__()} - kinds:
+        kinds |= more
     found = []
-    for t in gc.get_objects():
-        if issubclass(type(t), Tensor) and id(t) not in given:
+    for t in [o for o in gc.get_objects() if type(o) in kinds]:
+        if id(t) not in given:
             try:
                 array = t._array
             except AttributeError:
@@ -178,6 +235,22 @@ def _existing(tensors: list[Tensor]) -> list[tuple[int, int, Tensor]]:
                 low, high = np.lib.array_utils.byte_bounds(array)
                 found.append((low, high, t))
     return found
+
+
+def _first(t: Tensor) -> Tensor:
+    """Where the chain of views that ends in a tensor begins."""
+    return t if t._view is None else t._view.base
+
+
+def _layout(t: Tensor, other: Tensor) -> Look:
+    """How a tensor looks at the memory of another one, without history."""
+    array, base = t._array, other._array
+    offset = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    return Look(layout=(array.shape, array.strides, offset, t._counter is not None and t._counter is other._counter))
+
+
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[d + 1:]) for d in range(len(shape)))
 
 
 class _Collector:
@@ -190,6 +263,8 @@ class _Collector:
         self.known = self.arguments.keys() | {id(t) for _, _, t in tracer.existing}
         self.owners: dict[int, Owner] = {}
         self.outputs: list[Output] = []
+        self.made: list[Tensor] = []            # the tensor of each output
+        self.numbers: dict[int, int] = {}       # id of such a tensor -> its number
 
     def collect(self, structure: Any, leaves: list, derivatives: bool) -> Recorded:
         if self.tracer.failed:
@@ -198,13 +273,17 @@ class _Collector:
                  for leaf in leaves]
         tensors = [leaf.tensor if type(leaf) is Live else leaf
                    for leaf, (made, _) in zip(leaves, given, strict=True) if made]
-        for t in tensors:
-            self.output(t, derivatives)
+        if derivatives:
+            self.results(tensors)
+        else:
+            for t in tensors:
+                self.output(t, False)
+        count = len(self.outputs)
         gradients, had_gradient = self.gradients(derivatives)
         joint = None
-        needed = [k for k, o in enumerate(self.outputs[:len(tensors)]) if o.needs]
+        needed = [k for k, o in enumerate(self.outputs[:count]) if o.needs]
         if needed and derivatives and modes.enabled:
-            joint = autodiff.backward_of(self.tracer, [tensors[k] for k in needed], needed, self.start, self.target)
+            joint = autodiff.backward_of(self.tracer, [self.made[k] for k in needed], needed, self.start, self.target)
         self.capture()
         written = self.writes()
         bumps = self.versions() + [(t, 1) for t in written if t.owner is not None]
@@ -215,25 +294,121 @@ class _Collector:
         return Recorded(self.graph, [o for _, o in self.graph.captured if o is not None], structure, given, self.outputs, written,
                         bumps, gradients, had_gradient, joint)
 
+    @functools.cached_property
+    def holders(self) -> dict[int, Tensor]:
+        """Of gradients from before, by id: the tensors whose `.grad` they are."""
+        tensors = [*self.tracer.arguments, *(t for _, _, t in self.tracer.existing)]
+        found = {id(t._grad): t for t in tensors if t._grad is not None}
+        found.update((id(g), t) for t, g in self.seen.values() if g is not None)
+        return found
+
     def target(self, t: Tensor) -> Target:
         """How a later run finds a tensor that was there before."""
         if id(t) in self.arguments:
             return Target(self.arguments[id(t)])
         if id(t) not in self.owners:
-            self.owners[id(t)] = Owner(t)
+            holder = self.holders.get(id(t))
+            self.owners[id(t)] = Owner(t) if holder is None else Owner(holder, t)
         return Target(owner=self.owners[id(t)])
 
+    def results(self, tensors: list[Tensor]) -> None:
+        """Note the results of the function; those that share memory with one another or with tensors from before go on doing so."""
+        self.outputs = [Output() for _ in tensors]
+        self.made = list(tensors)
+        shared: dict[int, int] = {}             # id of a block -> how many tensors over it are given back
+        for k, t in enumerate(tensors):
+            if self.numbers.setdefault(id(t), k) == k:
+                block = self.tracer.block(t._array)
+                shared[id(block)] = shared.get(id(block), 0) + 1
+        roots: dict[int, list[Tensor]] = {}
+        for t in tensors:
+            block = self.tracer.block(t._array)
+            if id(t) not in self.known and block is not None and self.holder(block) is None and shared[id(block)] > 1:
+                roots.setdefault(id(block), []).append(_first(t))
+        for found in roots.values():            # first those whose history others need
+            found.sort(key=lambda t: not t.requires_grad)
+            for t in found:
+                self.memory(t, self.numbers.get(id(found[0]), -1))
+        for k, t in enumerate(tensors):
+            if self.numbers[id(t)] != k:
+                self.outputs[k] = Output(source=self.numbers[id(t)])
+            elif self.outputs[k] == Output():
+                block = self.tracer.block(t._array) if t._array.size else None
+                inside = block is not None and (id(block) in roots or self.holder(block) is not None)
+                self.outputs[k] = self.look(t, block) if inside else self.new(t)
+
+    def memory(self, t: Tensor, first: int) -> None:
+        """A tensor without a view that several results lie in: an array of the program, or a look at result number `first`."""
+        k = self.numbers.setdefault(id(t), len(self.made))
+        if k == len(self.made):
+            self.made.append(t)
+            self.outputs.append(Output())
+        if self.outputs[k] != Output():
+            return
+        if first in (-1, k):
+            self.outputs[k] = self.new(t)
+        elif t.requires_grad:
+            raise Untraceable("it gives back tensors over one memory with histories of their own")
+        else:
+            self.outputs[k] = Output(source=first, steps=(_layout(t, self.made[first]),))
+
+    def look(self, t: Tensor, block: Block) -> Output:
+        """A result in memory that is known, as looks at the tensor that holds it."""
+        steps: list[Look] = []
+        own = t
+        while id(t) not in self.known and (t is own or id(t) not in self.numbers) and t._view is not None:
+            view = t._view
+            if view.operator is None:
+                raise Untraceable("it gives back a view that a custom Function made")
+            steps.append(Look(view.operator, view.options, view.output, view.recorded))
+            t = view.parent
+        if id(t) in self.known:
+            return Output(self.target(t), steps=tuple(reversed(steps)))
+        if id(t) in self.numbers and t is not own:
+            return Output(source=self.numbers[id(t)], steps=tuple(reversed(steps)))
+        holder = self.holder(block)
+        if holder is None or t.requires_grad or t._kind is not holder._kind:
+            raise Untraceable("it gives back memory of another tensor with a history of its own")
+        steps.append(_layout(t, holder))
+        return Output(self.target(holder), steps=tuple(reversed(steps)))
+
+    def holder(self, block: Block) -> Tensor | None:
+        """The tensor from before the trace that holds a block."""
+        for v, t in zip(self.graph.inputs, self.tracer.arguments, strict=False):
+            if v is block.first:
+                return t
+        return next((t for v, t in self.graph.captured if v is block.first and isinstance(t, Tensor)), None)
+
+    def new(self, t: Tensor) -> Output:
+        """A result that the program makes."""
+        if t._array.size and self.tracer.block(t._array) is None:
+            raise Untraceable("it gives back a tensor that no kernel made")
+        if t.requires_grad and t._node is None:
+            raise Untraceable("it gives back a leaf that requires grad")
+        ref = self.tracer.read(t._array)
+        if ref.value.node is None:              # a constant: memory of its own for each call
+            strides = tuple(s // t._array.itemsize for s in t._array.strides)
+            copied = Value(ref.shape, strides, ref.dtype)
+            dense = copied.whole().fills() or not copied.size
+            copied = copied if dense else Value(ref.shape, _row_major(ref.shape), ref.dtype)
+            copied.node = Map([ref], [copied], [symbol(0)], ref.dtype)
+            self.graph.nodes.append(copied.node)
+            ref = copied.whole()
+        self.graph.results.append(ref)
+        return Output(array=len(self.graph.results) - 1, needs=t.requires_grad)
+
     def output(self, t: Tensor, derivatives: bool = True) -> int:
-        """Note a result; returns its number."""
+        """Note a result of a batched function, or a gradient; returns its number."""
+        if derivatives and id(t) in self.numbers:
+            return self.numbers[id(t)]
         if id(t) in self.known:
             self.outputs.append(Output(self.target(t)))
         else:
             if t._array.size and self.tracer.block(t._array) is None:
                 raise Untraceable("it gives back a tensor that no kernel made")
-            if derivatives and t.requires_grad and t._view is not None and id(t._view.base) in self.known:
-                raise Untraceable("it gives back a view of a tensor that requires grad")
             self.graph.results.append(self.tracer.read(t._array))
             self.outputs.append(Output(array=len(self.graph.results) - 1, needs=t.requires_grad))
+        self.made.append(t)
         return len(self.outputs) - 1
 
     def gradients(self, derivatives: bool) -> tuple[list, list]:
@@ -251,9 +426,6 @@ class _Collector:
     def capture(self) -> None:
         """Settle where captured values come from: numbers of an optimizer, tensors, gradients of tensors, or constants."""
         constants = {id(t) for kind in KIND.values() for t in kind.constants.values()}
-        tensors = [*self.tracer.arguments, *(t for _, _, t in self.tracer.existing)]
-        holders = {id(t._grad): t for t in tensors if t._grad is not None}
-        holders.update((id(g), t) for t, g in self.seen.values() if g is not None)
         captured: list = []
         for value, source in self.graph.captured:
             if isinstance(source, (Numbers, Computed)):
@@ -262,7 +434,7 @@ class _Collector:
                 value.constant = True
                 captured.append((value, None))
             else:
-                holder = holders.get(id(source))
+                holder = self.holders.get(id(source))
                 captured.append((value, Owner(source) if holder is None else Owner(holder, source)))
         self.graph.captured = captured
 
