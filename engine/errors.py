@@ -27,3 +27,7 @@ class NumberError(RuntimeError, ValueError):
 
 class LinAlgError(RuntimeError, ValueError):
     """A matrix that cannot be inverted, solved or factored; stands for PyTorch's (and NumPy's) LinAlgError."""
+
+
+class FormatError(RuntimeError, ValueError):
+    """A file that is not what it should be: truncated, damaged, of another format; PyTorch raises RuntimeError there."""
