@@ -36,7 +36,7 @@ globals().update(PUBLIC)
 
 strided = "strided"             # the only layout, a name; memory formats are in `functions.memory_format`
 
-_SUBMODULES = ("autograd", "compiler", "cuda", "fft", "func", "linalg", "nn", "optim", "optimize", "special", "training",
+_SUBMODULES = ("autograd", "compiler", "cuda", "fft", "func", "library", "linalg", "nn", "optim", "optimize", "special", "testing", "training",
                "utils", "vision", "viz")
 _LATER = {name: f"{__name__}.{name}" for name in _SUBMODULES}
 _FROM_AUTOGRAD = ("enable_grad", "inference_mode", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "is_grad_enabled",
@@ -60,6 +60,8 @@ def __getattr__(name: str):
         found = getattr(importlib.import_module(f"{__name__}.autograd"), name)
     elif name == "compile":
         found = importlib.import_module(f"{__name__}.compiler").compile
+    elif name in ("elementwise", "reduction", "stencil"):
+        found = getattr(importlib.import_module(f"{__name__}.{name}"), name)
     elif name in ("load", "save"):
         found = getattr(importlib.import_module(f"{__name__}.serialization"), name)
     elif name in _FROM_FUNCTIONAL:

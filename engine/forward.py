@@ -93,6 +93,8 @@ def _through(node: Node, tangents: list, shapes: dict) -> list:
         if isinstance(op, Structural) and op.linear and len(node.edges) == 1:
             result = op([tangents[0]], **node.options) if op.many else op(tangents[0], **node.options)
             return list(result) if isinstance(result, tuple) else [result]
+        if node.caller.pushes:
+            return node.push(tangents)
     if isinstance(node, ToCopyBackward0):
         return [cast(tangents[0], node.target)]
     if isinstance(node, AsStridedBackward0):

@@ -80,6 +80,19 @@ class GeneralNode(Node):
             outs.append(t)
         return tuple(outs) if several else outs[0]
 
+    def push(self, tangents: list) -> list:
+        """Tangents of the results by the operator's own formula."""
+        saved, caller = self.saved, self.caller
+        if saved is FREED:
+            raise GradError(FREED_TEXT)
+        if self.counted and version_of(self.counted) != self.version:
+            raise changed(self, self.counted, self.version)
+        values = [tangents[which] if how == "t" else
+                  (self.options[which] if which in self.options else caller.defaults.get(which)) if how == "option" else
+                  self._result(saved[which]) if how == "out" else saved[which] for how, which in caller.pushes]
+        pushed = caller.op.tangent(*values)
+        return list(pushed) if isinstance(pushed, (tuple, list)) else [pushed]
+
     def release(self) -> None:
         if self.caller.keeps_any:
             self.saved, self.counted = FREED, ()
@@ -113,6 +126,12 @@ class GeneralCaller:
         if op.adjoint is not None:
             for name in parameters(op.adjoint):
                 self.reads.append(self._read(name))
+        self.pushes: list = []          # what the formula of forward mode reads, and the formula
+        tangent = getattr(op, "tangent", None)
+        if tangent is not None:
+            for name in parameters(tangent):
+                moved = name.removeprefix("t_")
+                self.pushes.append(("t", self.inputs.index(moved)) if name != moved and moved in self.inputs else self._read(name))
         self.keeps_any = any(how in ("input", "out") for how, _ in self.keeps)
 
     def _read(self, name: str):

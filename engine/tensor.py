@@ -578,7 +578,7 @@ def address_of(array: np.ndarray) -> int:
 
 
 def storage_of(array: np.ndarray) -> np.ndarray:
-    """The array that owns the memory (our pooled buffers end in a byte array, whose address is the storage's start)."""
+    """The array that owns the memory, or that lies over a pooled buffer or the memory of others."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kernels.book import BOOK
+from kernels.cpu import buffers
 
 from . import anomaly, dispatch
 from .errors import GradError
@@ -179,10 +180,9 @@ def _own_memory(g: Tensor, like) -> bool:
     array = g._array
     if not ((array.flags.c_contiguous and like.flags.c_contiguous) or array.strides == like.strides):
         return False
-    base = array.base
-    if base is None:
+    if array.base is None or buffers.owns(array):
         return True
-    del base        # a view is as good if its base is whole and held by it alone (our pooled buffers: bytes over a memoryview)
+    # a view is as good if its base is whole and held by it alone
     return (isinstance(array.base, np.ndarray) and sys.getrefcount(array.base) <= ALONE_BASE
             and not isinstance(array.base.base, np.ndarray) and array.base.nbytes <= 2 * array.nbytes)
 

@@ -71,8 +71,11 @@ def write_by(caller: GeneralCaller, target: Tensor, others: tuple[Tensor, ...], 
              run: Callable[[], object]) -> Tensor:
     """An in-place operator whose kernel, `run`, changes the memory of `target` itself: check, run, count, record.
 
-    The node is that of `caller(target, *others, **options)`, whose adjoint must not read the target or the result.
+    The node is that of `caller(target, *others, **options)`, whose adjoint must not read the target or the result. A kernel that a
+    user, or a trace, has registered for the operator runs instead, where it computes from operands (random numbers do not).
     """
+    if others and (caller.op.name, target._kind.device.type) in kernel_table.TABLE._custom:
+        return write(target, caller(target, *others, **options))
     writeable(target)
     recording = modes.enabled and (tape.tracked(target) or any(o.requires_grad for o in others))
     if recording:

@@ -84,6 +84,7 @@ class Operator:
     source: str = ""
     refusals: dict[str, str] = dataclasses.field(default_factory=dict)      # dtype -> PyTorch's words for refusing it
     arguments: tuple[str, ...] = ()         # names of the operands in public functions; (input, other) if empty
+    kernels: dict[str, Callable] = dataclasses.field(default_factory=dict)      # device -> a kernel instead of the derived one
     apply: Callable | None = None           # set by the engine: what a call on tensors does
 
     def __post_init__(self):
@@ -227,6 +228,8 @@ class Structural(Operator):
     second result alone, one of `nondiff`), the options, and `<input>_shape`; only what it names is kept for backward.
     `linear`: linear in its inputs, so that forward mode is the operator itself. `nondiff`: results without derivative
     (indices). `many`: the first input is a sequence.
+    `tangent`: forward mode, where the adjoint's transpose shall not serve: names what it needs as the adjoint does, and `t_<input>`
+    for the tangent of an input (None where it does not move); gives the tangent of the result, or one for each result.
     `quick`: the adjoint once more, with the same arguments, on arrays: for operators so common that what their adjoint costs
     besides its numbers was measured to matter. Used where gradients are not recorded; None from it asks for `adjoint`.
     """
@@ -239,6 +242,7 @@ class Structural(Operator):
     nondiff: tuple[int, ...] = ()
     host: bool = False
     quick: Callable | None = None
+    tangent: Callable | None = None
 
     @property
     def differentiable(self) -> bool:

@@ -99,7 +99,7 @@ def lines(outputs: Sequence, number=repr) -> tuple[list[str], list[str], list]:
 
     `number` prints a constant.
     """
-    names: dict[tuple, str] = {}
+    names: dict[tuple | str, str] = {}
     statements: list[str] = []
     operators: dict[str, object] = {}
 
@@ -111,9 +111,16 @@ def lines(outputs: Sequence, number=repr) -> tuple[list[str], list[str], list]:
         key = e.key()
         if key not in names:
             arguments = ", ".join(emit(o) for o in e.operands)
-            operators[e.operator.name] = e.operator
+            operator, part = getattr(e.operator, "joint", None) or (e.operator, None)
+            operators[operator.name] = operator
+            text = f"op_{operator.name}({arguments})"
+            if part is not None:            # one of several results of one function, which runs once for all of them
+                if text not in names:
+                    names[text] = f"w{len(names)}"
+                    statements.append(f"{names[text]} = {text}")
+                text = f"{names[text]}[{part}]"
             names[key] = f"v{len(names)}"
-            statements.append(f"{names[key]} = op_{e.operator.name}({arguments})")
+            statements.append(f"{names[key]} = {text}")
         return names[key]
     results = [emit(e) for e in outputs]
     return statements, results, list(operators.values())

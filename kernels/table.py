@@ -108,7 +108,12 @@ class Table(Mapping):
 def _derived(name: str, device: str) -> Kernel:
     operator = BOOK[name]
     host = device == "cuda" and isinstance(operator, Structural) and operator.host
-    return Kernel(operator, device, "host" if host else device)
+    return Kernel(operator, device, "host" if host else device, operator.kernels.get(device))
+
+
+def forget() -> None:
+    """A name of the book stands for another record from now on."""
+    _derived.cache_clear()
 
 
 TABLE = Table()
@@ -119,4 +124,4 @@ def kernel(name: str, device: str) -> Kernel:
     return TABLE[name, device]
 
 
-__all__ = ["TABLE", "Fold", "Kernel", "Table", "cast_ufunc", "forward_ufunc", "gradient_ufunc", "kernel"]
+__all__ = ["TABLE", "Fold", "Kernel", "Table", "cast_ufunc", "forget", "forward_ufunc", "gradient_ufunc", "kernel"]

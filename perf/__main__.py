@@ -1,4 +1,4 @@
-"""Question: what does each case cost in the engine, as a ratio to NumPy, PyTorch and JAX, and which bars are met?
+"""Question: what does each case cost in the engine, as a ratio to NumPy, PyTorch, JAX and others, and which bars are met?
 
 Here: the command line and the order of events. Timing is in `harness.py`, the libraries in `libraries.py`, printing in
 `report.py`, the cases in `cases/`. Users call it as `python -m perf`; `perf/run.py` calls `main` too.
@@ -22,7 +22,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="also write every sample to FILE")
     parser.add_argument("--rounds", type=int, metavar="N", help="samples of each library (default 11, quick 3)")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of each library (default 2)")
-    parser.add_argument("--peer", action="append", default=[], choices=("numpy", "torch", "jax"),
+    parser.add_argument("--peer", action="append", default=[], choices=("numpy", "torch", "inductor", "jax", "pytensor", "scipy",
+                        "optimistix"),
                         help="only this peer beside the engine (repeatable)")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter samples: a first impression")
     parser.add_argument("--verbose", action="store_true", help="add warm-up times (compiling included)")
@@ -54,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(report.listing(groups))
         return 0
 
-    shelf = libraries.load_all(options.threads, options.peer or ("numpy", "torch", "jax"))
+    peers = {peer for group in groups for peer in group.peers}
+    shelf = libraries.load_all(options.threads, peers & set(options.peer) if options.peer else peers)
     effort = harness.Effort.quick() if options.quick else harness.Effort()
     if options.rounds:
         effort.rounds = effort.process_rounds = options.rounds
@@ -63,11 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
     results = []
     try:
         for group in groups:
-            print(report.group_head(group, shelf, options.verbose), flush=True)
+            columns = group.columns(shelf)
+            print(report.group_head(group, columns, options.verbose), flush=True)
             seen = []
             for case in group.cases:
-                seen.append(harness.run(case, shelf, effort))
-                print(report.row(case, seen[-1], shelf, options.verbose), flush=True)
+                seen.append(harness.run(case, columns, effort))
+                print(report.row(case, seen[-1], columns, options.verbose), flush=True)
             results.append((group, seen))
             print(report.group_foot(group, seen), flush=True)
     except KeyboardInterrupt:

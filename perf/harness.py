@@ -30,7 +30,8 @@ class Case:
     `build(xp)` prepares data and returns what is measured: a thunk without arguments, or None where the library has
     no such thing. `kind` says what its sample is: "time" (seconds a call, repeated within a sample), "process"
     (seconds of one call that starts a process) or "value" (the number that the thunk returns, taken once). `bar` is
-    the highest allowed ratio engine / `against`; with `against` None it bounds the engine's own seconds or number.
+    the highest allowed ratio engine / `against`; with `against` None it bounds the engine's own seconds or number, with
+    "best" it is the fastest peer. `also` has further bars, (highest ratio, against).
     `compare` turns off the check that the engine's result equals a peer's (steps that change their state).
     """
 
@@ -40,16 +41,29 @@ class Case:
     against: str | None = "torch"
     kind: str = "time"
     compare: bool = True
+    also: tuple[tuple[float, str], ...] = ()
+
+    def bars(self) -> tuple[tuple[float, str | None], ...]:
+        """All bars: (highest ratio or figure, against)."""
+        return () if self.bar is None else ((self.bar, self.against), *self.also)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that answer one question; `median_bar` bounds the median of their ratios to PyTorch."""
+    """Cases that answer one question; `median_bar` bounds the median of their ratios to PyTorch.
+
+    `peers`: the libraries that have a column beside the engine.
+    """
 
     name: str
     question: str
     cases: tuple[Case, ...]
     median_bar: float | None = None
+    peers: tuple[str, ...] = ("numpy", "torch", "jax")
+
+    def columns(self, shelf: dict[str, Library | str]) -> dict[str, Library | str]:
+        """The libraries of a shelf that this group measures."""
+        return {name: library for name, library in shelf.items() if name == "engine" or name in self.peers}
 
 
 @dataclass
@@ -84,7 +98,12 @@ class Result:
         return statistics.median(self.samples[name]) if self.samples.get(name) else None
 
     def ratios(self, peer: str) -> list[float]:
-        """engine / peer of every round, empty where one of the two is missing."""
+        """engine / peer of every round, empty where one of the two is missing; "best" is the fastest peer by its median."""
+        if peer == "best":
+            others = [name for name in self.samples if name != "engine" and self.samples[name]]
+            if not others:
+                return []
+            peer = min(others, key=lambda name: statistics.median(self.samples[name]))
         pairs = zip(self.samples.get("engine", ()), self.samples.get(peer, ()), strict=False)
         return [mine / other for mine, other in pairs]
 
@@ -228,6 +247,10 @@ def verdict(case: Case, result: Result) -> bool | None:
     """Whether the bar is met; None without a bar or without both figures. An error or a wrong result never meets it."""
     if case.bar is None or "engine" in result.notes:
         return None if case.bar is None else False
-    ratios = result.ratios(case.against) if case.against else []
-    figure = statistics.median(ratios) if ratios else None if case.against else result.median("engine")
-    return None if figure is None else bool(figure <= case.bar)
+    judged = []
+    for bar, against in case.bars():
+        ratios = result.ratios(against) if against else []
+        figure = statistics.median(ratios) if ratios else None if against else result.median("engine")
+        if figure is not None:
+            judged.append(figure <= bar)
+    return all(judged) if judged else None

@@ -7,6 +7,7 @@ not installed is simply not on the shelf. Loaded by `perf/__main__.py`, used by 
 import importlib
 import importlib.metadata
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,7 +43,10 @@ class Library:
 
     def wait(self, thunk: Callable[[], Any]) -> Callable[[], Any]:
         """A thunk that returns when the result is there: JAX returns before it is computed."""
-        return (lambda: thunk().block_until_ready()) if self.name == "jax" else thunk
+        if self.name != "jax":
+            return thunk
+        ready = self.names["block_until_ready"]
+        return lambda: ready(thunk())
 
 
 def version_of(distribution: str) -> str | None:
@@ -100,12 +104,48 @@ def load_jax(threads: int) -> Library:
     jax = importlib.import_module("jax")
     jax.config.update("jax_enable_x64", True)
     jnp = importlib.import_module("jax.numpy")
-    names = {"sigmoid": jax.nn.sigmoid, "erf": jax.scipy.special.erf, "var": partial(jnp.var, ddof=1), "grad": jax.grad,
+    names = {"jit": jax.jit, "value_and_grad": jax.value_and_grad, "vjp": jax.vjp, "nn": jax.nn,
+             "logsumexp": jax.scipy.special.logsumexp, "block_until_ready": jax.block_until_ready,
+             "sigmoid": jax.nn.sigmoid, "erf": jax.scipy.special.erf, "var": partial(jnp.var, ddof=1), "grad": jax.grad,
              "to_int": lambda a: a.astype(jnp.int32)}
-    return Library("jax", jnp, jax.__version__, f"{threads} (asked)", jnp.asarray, np.asarray, False, "axis", names)
+
+    def to_numpy(value: Any) -> np.ndarray:
+        return np.asarray(value[0] if isinstance(value, tuple) else value)
+
+    return Library("jax", jnp, jax.__version__, f"{threads} (asked)", jnp.asarray, to_numpy, False, "axis", names)
 
 
-LOADERS = {"engine": load_engine, "numpy": load_numpy, "torch": load_torch, "jax": load_jax}
+def load_inductor(threads: int) -> Library:
+    """PyTorch's compiler, which needs a C++ compiler; `xp.compile` is what tells it from PyTorch."""
+    if not any(map(shutil.which, ("g++", "clang++", "cl"))):
+        raise RuntimeError("no C++ compiler is installed")
+    library = load_torch(threads)
+    library.name = "inductor"
+    return library
+
+
+def load_pytensor(threads: int) -> Library:
+    """PyTensor, whose functions are always compiled."""
+    module = importlib.import_module("pytensor")
+    return Library("pytensor", module, module.__version__, "1", np.copy, np.asarray, False, "axis")
+
+
+def load_scipy(threads: int) -> Library:
+    """SciPy, for its minimisers."""
+    module = importlib.import_module("scipy")
+    return Library("scipy", module, module.__version__, f"1 (BLAS {threads})", np.copy, np.asarray, False, "axis")
+
+
+def load_optimistix(threads: int) -> Library:
+    """Optimistix, whose solvers are compiled by JAX."""
+    library = load_jax(threads)
+    module = importlib.import_module("optimistix")
+    return Library("optimistix", module, module.__version__, library.threads, library.array, library.to_numpy, False, "axis",
+                   {"jit": library.jit})
+
+
+LOADERS = {"engine": load_engine, "numpy": load_numpy, "torch": load_torch, "inductor": load_inductor, "jax": load_jax,
+           "pytensor": load_pytensor, "scipy": load_scipy, "optimistix": load_optimistix}
 
 
 def load_all(threads: int, peers: Iterable[str]) -> dict[str, Library | str]:

@@ -57,7 +57,7 @@ def header(seen: dict[str, Any]) -> str:
              f"{seen['system']}, {seen['cpu']}, {seen['cores']} cores{load}"]
     for name, about in seen["libraries"].items():
         text = about if isinstance(about, str) else f"{about['version']}, threads {about['threads']}"
-        lines.append(f"  {name:8}{text}")
+        lines.append(f"  {name:10}{text}")
     lines.append(f"{seen['rounds']} rounds ({seen['process_rounds']} of whole processes), libraries in turn. "
                  "Times are medians; a ratio is the median\nof engine / peer over the rounds, with its quartiles. "
                  "Below 1 the engine is faster.")
@@ -83,7 +83,8 @@ def bar_text(case: Case) -> str:
     """The bar as it is printed: `1.0 torch`, `5 s`, `1.5`."""
     if case.bar is None:
         return "-"
-    return f"{case.bar:g} {case.against}" if case.against else f"{case.bar:g}" + ("" if case.kind == "value" else " s")
+    unit_of_own = "" if case.kind == "value" else " s"
+    return ", ".join(f"{bar:g} {against}" if against else f"{bar:g}{unit_of_own}" for bar, against in case.bars())
 
 
 def group_head(group: Group, shelf: dict[str, Library | str], verbose: bool) -> str:
@@ -127,7 +128,7 @@ def row(case: Case, result: Result, shelf: dict[str, Library | str], verbose: bo
 def group_figures(group: Group, results: list[Result]) -> dict[str, Any]:
     """Median over the group's cases of the median ratios to each peer, and the verdict on the group's own bar."""
     medians = {}
-    for peer in ("numpy", "torch", "jax"):
+    for peer in group.peers:
         ratios = [statistics.median(result.ratios(peer)) for result in results if result.ratios(peer)]
         if ratios:
             medians[peer] = statistics.median(ratios)
@@ -179,7 +180,7 @@ def write_json(path: str, seen: dict[str, Any], measured: list[tuple[Group, list
         cases = []
         for case, result in zip(group.cases, results, strict=False):
             ratios = {peer: spread(result.ratios(peer)) | {"rounds": result.ratios(peer)}
-                      for peer in ("numpy", "torch", "jax") if case.kind != "value" and result.ratios(peer)}
+                      for peer in group.peers if case.kind != "value" and result.ratios(peer)}
             cases.append({"name": case.name, "kind": case.kind, "bar": case.bar, "against": case.against,
                           "met": result.met, "samples": result.samples, "ratios": ratios,
                           "warm_up": result.warm_up, "notes": result.notes, "cores_used_by_others": result.others})

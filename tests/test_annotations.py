@@ -12,8 +12,8 @@ import engine
 
 ROOMS = ("engine", "engine.autograd", "engine.autograd.graph", "engine.optim", "engine.random")
 LATER = ("engine.nn", "engine.nn.functional", "engine.nn.init", "engine.utils.data", "engine.linalg", "engine.fft",
-         "engine.special", "engine.func", "engine.training", "engine.serialization", "engine.vision.datasets",
-         "engine.vision.transforms", "engine.vision.transforms.functional", "engine.viz")
+         "engine.special", "engine.func", "engine.library", "engine.testing", "engine.training", "engine.serialization",
+         "engine.vision.datasets", "engine.vision.transforms", "engine.vision.transforms.functional", "engine.viz")
 SPECIAL = ("__init__", "__call__", "__enter__", "__exit__", "__getitem__", "__setitem__", "__len__", "__add__", "__radd__")
 
 

@@ -2,101 +2,37 @@
 
 The oracle of values is the record's `like` (NumPy or SciPy), computed in the widest precision at hand; that of gradients the
 central difference of the operator itself in float64. What a table cannot hold (ties, error texts, aliasing) is in the files
-by family.
+by family. The checks themselves are in `engine.testing`, where users find them too.
 """
-import itertools
-import math
-
 import numpy as np
 import pytest
 
 import engine
 from engine.dtypes import by_name
 from engine.tensor import from_array
+from engine.testing import (
+    EPS,
+    WIDER,
+    assert_like,
+    broadcasting,
+    check_gradients,
+    draw,
+    layouts,
+    leaves,
+    operands,
+    reference,
+    without_gradient,
+)
 from kernels.book import BOOK, FLOATS, Fold, Pointwise, Structural
 from kernels.cpu import folds, maps, native
 
 POINTWISE = sorted((op for op in BOOK.values() if isinstance(op, Pointwise)), key=lambda op: op.name)
 FOLDS = sorted((op for op in BOOK.values() if isinstance(op, Fold)), key=lambda op: op.name)
 STRUCTURAL = sorted((op for op in BOOK.values() if isinstance(op, Structural)), key=lambda op: op.name)
-EPS = {"float16": 2.0 ** -10, "float32": 2.0 ** -23, "float64": 2.0 ** -52, "complex64": 2.0 ** -23, "complex128": 2.0 ** -52}
-WIDER = {"float16": np.float64, "float32": np.float64, "float64": np.longdouble, "complex64": np.complex128,
-         "complex128": np.clongdouble}
 
 
 def by_dtype(ops):
     return [pytest.param(op, d, id=f"{op.name}-{d}") for op in ops for d in op.dtypes]
-
-
-def draw(rng, op, name, dtype: str, shape):
-    """Values of one operand inside the record's domain."""
-    lo, hi = op.domain.get(name, (-3.0, 3.0))
-    kind = np.dtype(dtype).kind
-    if kind == "b":
-        return np.asarray(rng.random(shape) < 0.5)
-    if kind in "iu":
-        floor = 0 if kind == "u" else -100
-        lo_i = math.ceil(max(lo, floor))
-        return np.asarray(rng.integers(lo_i, max(math.floor(min(hi, 100)), lo_i) + 1, shape)).astype(dtype)
-    values = np.asarray(rng.uniform(lo, hi, shape))
-    if kind == "c":
-        values = np.asarray(values + 1j * rng.uniform(lo, hi, shape))
-    return values.astype(dtype)
-
-
-def operands(rng, op, dtype, shape):
-    """Operands of a shape: the record's own samples where it has them, else draws from its domain."""
-    if op.samples is not None:
-        return [np.resize(a, shape) for a in op.samples(rng, dtype)]
-    return [draw(rng, op, n, t, shape) for n, t in zip(op.inputs, op.operand_types(dtype), strict=True)]
-
-
-def broadcasting(rng, op, dtype, shapes):
-    """Operands of several shapes that broadcast together."""
-    return [operands(rng, op, dtype, shape)[k] for k, shape in zip(range(len(op.inputs)), itertools.cycle(shapes), strict=False)]
-
-
-def reference(op, dtype, arrays):
-    """`like` in the widest precision that it takes (in the dtype itself for an exact operator, whose tolerance is 0)."""
-    if not op.tol:
-        with np.errstate(all="ignore"):
-            return np.asarray(op.like(*arrays))
-    wide = [a.astype(WIDER[a.dtype.name]) if a.dtype.name in WIDER else a for a in arrays]
-    with np.errstate(all="ignore"):
-        try:
-            return np.asarray(op.like(*wide))
-        except TypeError:           # SciPy's functions have no long double
-            return np.asarray(op.like(*[a.astype("complex128" if a.dtype.kind == "c" else "float64")
-                                        if a.dtype.kind in "fc" else a for a in arrays]))
-
-
-def assert_like(seen: np.ndarray, expected: np.ndarray, op, arrays):
-    """Equal within the record's tolerance, in ulp of the result, or of the operands where terms of a sum may cancel."""
-    tol = op.tol
-    assert seen.shape == expected.shape
-    if seen.dtype.kind not in "fc":
-        with np.errstate(invalid="ignore"):
-            np.testing.assert_array_equal(seen, expected.astype(seen.dtype))
-        return
-    eps = EPS[seen.dtype.name]
-    with np.errstate(over="ignore", invalid="ignore"):
-        sizes = [np.abs(a[np.isfinite(a)]).max(initial=0.0) for a in arrays if a.dtype.kind in "fc"]
-        scale = max([1.0, *map(float, sizes)]) if op.cancels or seen.dtype.kind == "c" else float(np.finfo(seen.dtype).tiny)
-        np.testing.assert_allclose(seen.astype(np.clongdouble if seen.dtype.kind == "c" else np.longdouble),
-                                   expected.astype(seen.dtype) if np.dtype(seen.dtype).itemsize == 2 else expected,
-                                   rtol=tol * eps, atol=tol * eps * scale)
-
-
-def layouts(rng, op, dtype):
-    """Operand lists in the layouts that are ordinary inputs: dense, transposed, sliced, reversed by copy, broadcast, 0-d, empty."""
-    yield "dense", operands(rng, op, dtype, (3, 5))
-    yield "transposed", [a.T for a in operands(rng, op, dtype, (5, 3))]
-    yield "sliced", [a[::2, 1::3] for a in operands(rng, op, dtype, (6, 10))]
-    yield "zero-d", operands(rng, op, dtype, ())
-    yield "empty", operands(rng, op, dtype, (0, 4))
-    yield "one", operands(rng, op, dtype, (1,))
-    yield "broadcast", broadcasting(rng, op, dtype, [(4, 1), (3,), (1, 1)])
-    yield "expanded", [np.broadcast_to(a, (4, 3)) for a in operands(rng, op, dtype, (1, 3))]
 
 
 @pytest.mark.parametrize("op, dtype", by_dtype(POINTWISE))
@@ -144,78 +80,6 @@ def test_plain_python_runs_the_same_function(op, dtype, rng):
 # --- gradients --------------------------------------------------------------------------------------------------------
 
 DIFFERENTIABLE = [op for op in POINTWISE if op.differentiable]
-
-
-def leaves(arrays, fixed=()):
-    """Tensors that require a gradient where it can be asked for, but for the `fixed` positions."""
-    made = [from_array(a.copy()) for a in arrays]
-    for k, t in enumerate(made):
-        if t.dtype.category >= 2 and k not in fixed:
-            t.requires_grad_()
-    return made
-
-
-def without_gradient(op, is_complex: bool) -> tuple[int, ...]:
-    """Operands that have no derivative by the record: an order, a scale, a number. Differences must not move them."""
-    return tuple(k for k, gradient in enumerate(op.gradients(is_complex)) if gradient is None)
-
-
-def slope(f, arrays, directions, step):
-    """Central difference, of fourth order, of a number-valued function of arrays along directions."""
-    def at(h):
-        return f([a + h * d if d is not None else a for a, d in zip(arrays, directions, strict=True)])
-    return (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step)
-
-
-def pairing(a, b) -> float:
-    """Real inner product, the one in which gradients of complex tensors are gradients."""
-    return float(np.sum(np.real(np.conj(a) * b)))
-
-
-def check_gradients(call, arrays, rng, order: int = 2, rtol: float = 2e-6, atol: float = 2e-8, fixed=()):
-    """Compare reverse-mode gradients of `call` with differences along random directions, to second order.
-
-    The step (1e-3 of values of size one, error of order step^4) fits the tolerance. Gradients are compared through cotangents c:
-    d <c, f(x + h t)> / dh = <grad, t>, and the same for the gradient itself. Operands at `fixed` positions stay as they are.
-    """
-    directions = [rng.standard_normal(a.shape).astype(a.dtype) + (
-        1j * rng.standard_normal(a.shape) if a.dtype.kind == "c" else 0) if a.dtype.kind in "fc" and k not in fixed else None
-        for k, a in enumerate(arrays)]
-    shape_of = call(*[from_array(a) for a in arrays]).numpy()
-    c = rng.standard_normal(shape_of.shape) + (1j * rng.standard_normal(shape_of.shape) if shape_of.dtype.kind == "c" else 0)
-    c = np.asarray(c, shape_of.dtype)
-
-    def value(at):
-        return pairing(c, call(*[from_array(np.asarray(a, o.dtype)) for a, o in zip(at, arrays, strict=True)]).numpy())
-
-    def gradients(at, create=False):
-        xs = leaves([np.asarray(a, o.dtype) for a, o in zip(at, arrays, strict=True)], fixed)
-        out = call(*xs)
-        wanted = [x for x in xs if x.requires_grad]
-        return xs, engine.autograd.grad(out, wanted, from_array(c), create_graph=create, materialize_grads=True)
-    _, grads = gradients(arrays)
-    active = [d for d in directions if d is not None]
-    for g, a in zip(grads, [a for a, d in zip(arrays, directions, strict=True) if d is not None], strict=True):
-        assert tuple(g.shape) == a.shape and g.numpy().dtype == a.dtype
-    expected = slope(value, arrays, directions, 1e-3)
-    seen = sum(pairing(g.numpy(), d) for g, d in zip(grads, active, strict=True))
-    assert seen == pytest.approx(expected, rel=rtol, abs=atol * max(1, shape_of.size)), "first order"
-    if order < 2:
-        return
-    c2 = [rng.standard_normal(g.shape) + (1j * rng.standard_normal(g.shape) if g.is_complex() else 0) for g in grads]
-
-    def gradient_value(at):
-        _, gs = gradients(at)
-        return sum(pairing(np.asarray(k), g.numpy()) for k, g in zip(c2, gs, strict=True))
-    xs, grads = gradients(arrays, create=True)
-    wanted = [x for x in xs if x.requires_grad]
-    recorded = [(g, from_array(np.asarray(k, g.numpy(force=True).dtype)))
-                for g, k in zip(grads, c2, strict=True) if g.requires_grad]
-    second = engine.autograd.grad([g for g, _ in recorded], wanted, [k for _, k in recorded], allow_unused=True,
-                                  materialize_grads=True) if recorded else [x * 0 for x in wanted]
-    expected = slope(gradient_value, arrays, directions, 1e-3)
-    seen = sum(pairing(h.numpy(force=True), d) for h, d in zip(second, active, strict=True))
-    assert seen == pytest.approx(expected, rel=20 * rtol, abs=20 * atol * max(1, shape_of.size)), "second order"
 
 
 @pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in DIFFERENTIABLE if "float64" in op.dtypes])
@@ -397,7 +261,7 @@ def test_kernels_need_only_the_c_library(op):
 
 
 def test_every_record_says_what_it_is():
-    for op in BOOK.values():
+    for op in (*POINTWISE, *FOLDS, *STRUCTURAL):
         assert op.doc, f"{op.name} has no documentation"
         assert op.dtypes and set(op.dtypes) <= {by_name(d).name for d in op.dtypes}
     assert FLOATS == ("float16", "float32", "float64")

@@ -357,3 +357,12 @@ def test_views_are_decoded_or_known_not_to_be():
         assert (inner.offset, inner.shape) == (ref.offset, ref.shape)
         assert all(a == b for n, a, b in zip(ref.shape, inner.strides, ref.strides, strict=True) if n > 1)
     assert decoded(Ref(value, 4, (8,), (1,))) is None           # runs over the end of a row
+
+
+@pytest.mark.parametrize("function", [lambda x: x.abs() * 1.0, lambda x: x ** 2 * 1.0, lambda x: (x + 1) * 1.0])
+def test_a_result_that_is_the_copy_of_another_value_has_a_gradient(function):
+    x, y = (engine.tensor([3.0, -2.0], dtype=engine.float64, requires_grad=True) for _ in range(2))
+    out, expected = engine.compile(function)(x), function(y)
+    out.sum().backward()
+    expected.sum().backward()
+    assert out.tolist() == expected.tolist() and x.grad.tolist() == y.grad.tolist()

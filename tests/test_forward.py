@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_book import DIFFERENTIABLE, FOLDS, STRUCTURAL, draw, operands, pairing, without_gradient
+from test_book import DIFFERENTIABLE, FOLDS, STRUCTURAL, draw, operands, without_gradient
 
 import engine
 from engine import from_numpy, func
 from engine.autograd import forward_ad as fw
+from engine.testing import pairing
 
 
 def tensors(arrays):

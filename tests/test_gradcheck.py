@@ -115,3 +115,19 @@ def test_unsuitable_inputs():
         CHECK(lambda x: x, (points(1.0),), check_forward_ad=True)
     with pytest.raises(AssertionError, match="at least one of check_forward_ad or check_backward_ad"):
         CHECK(lambda x: x, (points(1.0),), check_backward_ad=False)
+
+
+def test_what_reaches_the_input_another_way_varies_with_it():
+    """A closure, a module's parameter, the same tensor at two places: the input itself is varied, and left as it was."""
+    x, weight = points(0.5, 1.5), points(2.0, -1.0)
+    assert CHECK(lambda w: (x * weight).sum(), (weight,)) and CHECK_TWICE(lambda a: a * x * weight, (x,))
+    assert CHECK(lambda a, b: a * b, (x, x))
+    layer = torch.nn.Linear(2, 1, dtype=torch.float64)
+    assert CHECK(lambda *parameters: layer(x.detach()), tuple(layer.parameters()))
+    scaled = points(1.0, 2.0)
+    assert CHECK(lambda a: a.t() * 1 if a.ndim == 2 else a[:], (scaled,)) and scaled.tolist() == [1.0, 2.0]
+    with pytest.raises(torch.autograd.GradcheckError, match="expected to be zero"):
+        CHECK(lambda a: a.detach() * 2, (scaled,))
+    with pytest.raises(torch.autograd.GradcheckError, match="Jacobian mismatch"):
+        CHECK(lambda a: a * scaled.detach(), (scaled,))
+    assert x.tolist() == [0.5, 1.5] and x.grad is None and x._version == scaled._version == 0

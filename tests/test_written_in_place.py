@@ -63,6 +63,35 @@ def test_views_keep_pooled_memory():
         assert not np.may_share_memory(part, other) and part.sum() == size // 2
 
 
+def test_freed_memory_is_used_again_and_never_twice():
+    shape, dtype = (buffers.LARGE + 123,), np.dtype(np.int32)
+    first, second = (buffers.empty(shape, dtype) for _ in range(2))
+    places = {x.ctypes.data for x in (first, second)}
+    assert len(places) == 2 and all(p % buffers.ALIGNMENT == 0 for p in places)
+    assert buffers.owns(first) and not buffers.owns(first[1:]) and not buffers.owns(first.copy())
+    last = second.ctypes.data
+    del first, second
+    third = buffers.empty((shape[0] - 5,), dtype)
+    fourth, fifth = (buffers.empty(shape, dtype) for _ in range(2))
+    assert third.ctypes.data == last and fourth.ctypes.data in places - {last} and fifth.ctypes.data not in places
+
+
+def test_the_pool_keeps_no_more_than_its_share(monkeypatch):
+    buffers.clear()
+    live = buffers._kept                    # what other tests still hold
+    monkeypatch.setattr(buffers, "MOST", live + 8 * buffers.LARGE)
+    before = len(buffers._leases)
+    for n in range(1, 20):
+        arrays = [buffers.empty((n * buffers.LARGE // 2,), np.dtype(np.uint8)) for _ in range(4)]
+        for k, x in enumerate(arrays):
+            x.fill(k)
+        assert [x.min() for x in arrays] == [x.max() for x in arrays] == list(range(4))
+        del arrays, x
+        assert buffers._kept <= buffers.MOST
+    buffers.clear()
+    assert buffers._kept == live and len(buffers._leases) == before
+
+
 # --- random writes ----------------------------------------------------------------------------------------------------
 
 NODES = {"uniform_": ((), "UniformBackward0"), "normal_": ((), "NormalBackward0"),

@@ -142,32 +142,38 @@ def _random_like(t: Tensor, generator, strided: bool) -> Tensor:
 
 # --- Jacobians --------------------------------------------------------------------------------------------------------
 
+def _ends(func: Callable, inputs: tuple, j: int, n: int, step: complex, wanted: Callable) -> list[list[np.ndarray]]:
+    """The `wanted` ones of what `func` returns with the n-th element of input j a step larger, and a step smaller.
+
+    The input itself is changed for the while, as in PyTorch: what reaches it by another way (a closure, a module's parameter, a
+    second place among the inputs) sees the change as well.
+    """
+    array = inputs[j]._array
+    place = np.unravel_index(n, array.shape)
+    kept, ends = array[place], []
+    was, modes.enabled = modes.enabled, True
+    try:
+        for sign in (1, -1):
+            array[place] = kept + sign * step
+            ends.append([np.array(host(o)) for o in wanted(func(*inputs))])         # copies: they may share the input's memory
+    finally:
+        array[place], modes.enabled = kept, was
+    return ends
+
+
 def _numerical(func: Callable, inputs: tuple, j: int, k: int, eps: float) -> tuple[np.ndarray, np.ndarray | None]:
     """Jacobians (input j, output k) by central differences along real and imaginary steps (or None)."""
     x = inputs[j]
-    point = np.array(host(x))
-    flat = point.reshape(-1)
     tables = []
     for unit in (1.0, 1j) if x._kind.dtype.is_complex else (1.0,):
         rows = []
-        for n in range(flat.size):
-            ends = []
-            for sign in (1, -1):
-                moved = flat.copy()
-                moved[n] += sign * eps * unit
-                varied = wrap(moved.reshape(point.shape), x._kind)
-                varied._needs = True                    # so that the same outputs are differentiable
-                was, modes.enabled = modes.enabled, True
-                try:
-                    outputs = _differentiable(func(*inputs[:j], varied, *inputs[j + 1:]))
-                finally:
-                    modes.enabled = was
-                ends.append(np.array(host(outputs[k])).reshape(-1))
-            if ends[0].shape != ends[1].shape:
-                raise GradcheckError(f"Expected f(x + eps) and f(x - eps) to have the same shape, got {ends[0].shape} and "
-                                     f"{ends[1].shape}")
-            rows.append((ends[0] - ends[1]) / (2 * eps))
-        tables.append(np.array(rows).reshape(flat.size, -1))
+        for n in range(x.numel()):
+            above, below = (end[k].reshape(-1) for end in _ends(func, inputs, j, n, eps * unit, _differentiable))
+            if above.shape != below.shape:
+                raise GradcheckError(f"Expected f(x + eps) and f(x - eps) to have the same shape, got {above.shape} and "
+                                     f"{below.shape}")
+            rows.append((above - below) / (2 * eps))
+        tables.append(np.array(rows).reshape(x.numel(), -1))
     return tables[0], tables[1] if len(tables) > 1 else None
 
 
@@ -223,16 +229,9 @@ def _shown(table: np.ndarray) -> str:
 def _check_no_gradient(func, inputs, eps) -> None:
     """Outputs that do not require grad must not depend on inputs that do."""
     for j, x in _checked(inputs):
-        point = np.array(host(x))
-        for n in range(point.size):
-            ends = []
-            for sign in (1, -1):
-                moved = point.copy()
-                moved.reshape(-1)[n] += sign * eps
-                varied = wrap(moved, x._kind)
-                varied._needs = True
-                ends.append([np.array(host(o)) for o in _tuple(func(*inputs[:j], varied, *inputs[j + 1:])) if _floating(o)])
-            if any((a != b).any() for a, b in zip(*ends, strict=True)):
+        for n in range(x.numel()):
+            above, below = _ends(func, inputs, j, n, eps, lambda outputs: [o for o in _tuple(outputs) if _floating(o)])
+            if any((a != b).any() for a, b in zip(above, below, strict=True)):
                 raise GradcheckError("Numerical gradient for function expected to be zero")
 
 

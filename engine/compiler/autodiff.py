@@ -46,7 +46,7 @@ class Joint:
         graph.inputs += self.cotangents
         improve(graph)
         del graph.inputs[len(graph.inputs) - len(self.cotangents):]
-        gradients = graph.results[len(results):]
+        results, gradients = graph.results[:len(results)], graph.results[len(results):]     # as the passes left them
         self.graph = Graph(list(graph.inputs), list(graph.captured), list(graph.nodes), list(graph.results), [])
         later = {id(v) for v in self.cotangents}
         for node in graph.nodes:

@@ -19,7 +19,7 @@ from ..functions.registry import PUBLIC
 from ..pointwise import evaluate
 from ..tensor import KIND, Tensor
 from .graph import Call, Graph, Guard, Map, Put, Reduce, Ref, Value
-from .replay import run_call, view
+from .replay import ascending, run_call, view
 
 CONTROL_FLOW = ("vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow. We don't support that "
                 "yet: use where(), or call the function for each element.")
@@ -67,8 +67,7 @@ def execute(graph: Graph, values: dict[int, Batched], count: int) -> None:
 def seen(value: Batched, ref: Ref, count: int) -> Batched:
     """A value through a view of it."""
     if not value.batched:
-        turned = [d for d, s in enumerate(ref.strides) if s < 0]
-        return Batched(view(value.tensor, ascending(ref)).flip(turned) if turned else view(value.tensor, ref), False)
+        return Batched(view(value.tensor, ref), False)
     if ref.covers():
         return value
     t = _in_memory_order(value.tensor, ref.value)
@@ -76,12 +75,6 @@ def seen(value: Batched, ref: Ref, count: int) -> Batched:
     ref = ascending(ref)
     t = t.as_strided((count, *ref.shape), (t.stride()[0], *ref.strides), t.storage_offset() + ref.offset)
     return Batched(t.flip(turned) if turned else t, True)
-
-
-def ascending(ref: Ref) -> Ref:
-    """The same elements with no stride below zero; those dimensions are turned around."""
-    start = sum((n - 1) * s for n, s in zip(ref.shape, ref.strides, strict=True) if s < 0 and n)
-    return Ref(ref.value, ref.offset + start, ref.shape, tuple([abs(s) for s in ref.strides])) if start else ref
 
 
 def _in_memory_order(t: Tensor, value: Value) -> Tensor:

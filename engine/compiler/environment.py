@@ -22,18 +22,29 @@ class Environment:
 
     def __init__(self, function: Callable):
         self.readers: list[Callable[[], Any]] = []
+        self.contents: list[Callable[[], Any]] = []     # of lists and dicts; not of those that the function itself changes
+        self.tensors: list[Tensor] = []         # those seen
         self._known: set[int] = set()
         self._look(function, 0)
+        self.readers += self.contents
 
     def values(self) -> tuple:
         """The present values, hashable."""
         return tuple([read() for read in self.readers])
 
+    def settle(self, before: tuple) -> bool:
+        """Forget lists and dicts that are others now than `before`, which the function has changed; whether there are some."""
+        changed = [r for r, old in zip(self.readers, before, strict=True) if r in self.contents and r() != old]
+        self.readers = [r for r in self.readers if r not in changed]
+        return bool(changed)
+
     def _look(self, found: Any, depth: int) -> None:
         if id(found) in self._known or len(self._known) > MOST or depth > 4:
             return
         self._known.add(id(found))
-        if isinstance(found, types.MethodType):
+        if isinstance(found, Tensor):
+            self.tensors.append(found)
+        elif isinstance(found, types.MethodType):
             self._look(found.__self__, depth)
             self._look(found.__func__, depth)
         elif isinstance(found, types.FunctionType):
@@ -43,16 +54,26 @@ class Environment:
         elif _is(found, "engine.nn.module", "Module"):
             modules = list(found.modules())
             self.readers.append(lambda: tuple([m.training for m in modules]))
+            self.tensors += [*found.parameters(), *found.buffers()]
+            inner = [d for m in modules for n, d in vars(m).items() if n.startswith("_") and isinstance(d, dict)]
+            parts = [d for m in modules for d in (vars(m)["_modules"], vars(m)["_parameters"]) if d]
+            self.readers.append(lambda: (tuple(map(len, inner)), tuple([id(v) for d in parts for v in d.values()])))
             for module in modules:
                 self._attributes(module, depth)
         elif _is(found, "engine.optim.optimizer", "Optimizer"):
             self.readers.append(lambda: _options(found))
-        elif isinstance(found, (list, tuple)) and len(found) <= 64:
-            for item in found:
-                self._look(item, depth + 1)
+        elif isinstance(found, (list, tuple, dict)) and len(found) <= 64:
+            self._items(found, depth)
         elif (not isinstance(found, (Tensor, type, types.ModuleType, *PLAIN)) and hasattr(found, "__dict__")
               and not type(found).__module__.startswith(("engine", "kernels", "numpy"))):
             self._attributes(found, depth)
+
+    def _items(self, found: Any, depth: int) -> None:
+        values = list(found.values()) if isinstance(found, dict) else list(found)
+        if not isinstance(found, tuple) and (not values or any(isinstance(v, PLAIN) for v in values)):
+            self.contents.append(lambda: _contents(found))
+        for value in values:
+            self._look(value, depth + 1)
 
     def _function(self, function: types.FunctionType, depth: int) -> None:
         if (function.__module__ or "").partition(".")[0] in ("engine", "kernels", "numpy"):
@@ -74,8 +95,9 @@ class Environment:
         names = [n for n, v in vars(found).items() if isinstance(v, PLAIN) and not n.startswith("_") and n != "training"]
         if names:
             self.readers.append(lambda: tuple([_plain(vars(found).get(n)) for n in names]))
-        for value in vars(found).values():
-            if not isinstance(value, PLAIN):
+        module = _is(found, "engine.nn.module", "Module")
+        for name, value in vars(found).items():
+            if not isinstance(value, PLAIN) and not (module and name.startswith("_")):
                 self._look(value, depth + 1)
 
 
@@ -112,6 +134,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, PLAIN):
         return value.__class__, value
     return id(value)
+
+
+def _contents(found: Any) -> Any:
+    """What a list or a dict holds, as far as that belongs to a signature; its length for a long one."""
+    if len(found) > 64:
+        return len(found)
+    return _frozen(found if isinstance(found, list) else {k: v for k, v in found.items() if isinstance(k, PLAIN)})
 
 
 def _frozen(value: Any) -> Any:

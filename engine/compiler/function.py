@@ -21,12 +21,12 @@ from ..writes import store
 from . import autodiff, trace, tracing
 from .environment import Environment
 from .graph import Graph
-from .program import Executable
+from .program import Executable, resizes
 from .runtime import Computed
 from .trace import Untraceable
 
 MOST_VARIANTS = 8           # programs of one signature, told apart by guards
-MISS, SHARED = object(), object()
+MISS = object()
 compile_ = builtins.compile
 
 
@@ -42,8 +42,9 @@ class CacheInfo(NamedTuple):
 class Variant:
     """One traced program of a signature, ready to run."""
 
-    def __init__(self, recorded: tracing.Recorded):
+    def __init__(self, recorded: tracing.Recorded, fixed: list[tuple[int, Tensor]]):
         self.recorded = recorded
+        self.fixed = fixed          # arguments (number, tensor) whose memory the function knows on its own account, too
         self.forward = Executable(recorded.forward, "program", in_place=True)
         self.seen = [g.seen for g in self.forward.guards]
         self.generators = list(dict.fromkeys(o.generator for o in recorded.owners if isinstance(o, Computed)))
@@ -52,41 +53,47 @@ class Variant:
         def depth(k: int) -> int:
             return 1 + depth(outputs[k].source) if outputs[k].source >= 0 else 0
         self.looks = sorted((k for k, o in enumerate(outputs) if o.array is None), key=depth)
+        self.resizes = any(map(resizes, recorded.forward.nodes))
         self.results = len(recorded.forward.results)
         self.writes = len(recorded.forward.writes)
         self.backward = None if recorded.backward is None else autodiff.Compiled(recorded)
 
-    def shared(self, tensors: list[Tensor], arrays: list[np.ndarray]) -> bool:
-        """Whether memory that the program writes belongs to two of the arrays; in the trace it did not. RuntimeError where it is
-        read-only."""
-        written = [target.tensor(tensors)._array for target in self.recorded.written]
-        for array in written:
+    def refuse_read_only(self, tensors: list[Tensor]) -> None:
+        """RuntimeError where memory must not be written to; kernels would."""
+        for target in self.recorded.written:
+            array = target.tensor(tensors)._array
             if not array.flags.writeable:
                 store(array, array)         # says why not
-        if not written or len({id(a) if a.base is None else id(a.base) for a in arrays}) == len(arrays):
-            return False
-        bounds = [np.lib.array_utils.byte_bounds(a) for a in arrays if a.size]
-        return any(sum(low < end and start < high for start, end in bounds) > 1
-                   for low, high in (np.lib.array_utils.byte_bounds(a) for a in written if a.size))
 
     def fits(self, tensors: list[Tensor]) -> bool:
         """Whether the tensors that the function found elsewhere are as they were, and have gradients where they had some."""
         for owner in self.recorded.owners:
             if not owner.fits():
                 return False
+        for k, t in self.fixed:
+            if tensors[k] is not t:
+                return False
+        if self.writes and self._touches(tensors):
+            return False
         return all((target.tensor(tensors)._grad is None) is none for target, none in self.recorded.had_gradient)
 
+    def _touches(self, tensors: list[Tensor]) -> bool:
+        """Whether arguments lie in the memory of tensors that the function found elsewhere."""
+        own = {id(trace.root(t._array)) for k, t in enumerate(tensors) if all(k != j for j, _ in self.fixed)}
+        arrays = [o.array() for o in self.recorded.owners if not o.computed]
+        return any([(id(a) if a.base is None else id(trace.root(a))) in own for a in arrays])
+
     def run(self, tensors: list[Tensor]):
-        """(results as arrays, new values of writes) for tensors of the signature. MISS where a guard sees another value, SHARED
-        where a write would change more than the program knows."""
+        """(results as arrays, new values of writes) for tensors of the signature; MISS where a guard sees another value."""
         owners = self.recorded.owners
-        states = [(g, g.get_offset()) for g in self.generators] if self.seen or self.writes else ()
+        states = [(g, g.get_offset()) for g in self.generators] if self.seen or self.writes or self.resizes else ()
         sources = [o.array() for o in owners]
         arrays = [t._array for t in tensors] + sources
-        if self.shared(tensors, arrays):
-            _rewind(states)
-            return SHARED
+        self.refuse_read_only(tensors)
         found = self.forward.run(*arrays)
+        if found is None:               # something has another size now
+            _rewind(states)
+            return MISS
         count = self.results + self.writes
         for seen, array in zip(self.seen, found[count:], strict=True):
             if not _same(seen, array):
@@ -115,6 +122,8 @@ class Variant:
             else:
                 array = found[out.array]
                 made.append(wrap(array, KIND_OF_NUMPY[array.dtype]))
+                if modes.inference:
+                    made[-1]._inference = True
                 if out.needs and self.backward is None:
                     made[-1]._node, made[-1]._needs = autodiff.spent(), True
         if self.backward is not None:
@@ -146,8 +155,8 @@ def quick(variant: Variant, tensors: list[Tensor], structure, environment: Envir
     plain = not options[2] and all(part is tree.LEAF for part in parts) and len(parts) == len(tensors) and all(
         t.__class__ is Tensor for t in tensors)
     more = (recorded.had_gradient or recorded.written or recorded.bumps or recorded.gradients or program.guards
-            or variant.backward is not None)
-    if not plain or more or any(o.array is None or o.needs for o in recorded.outputs) or not all(
+            or variant.backward is not None or variant.fixed or variant.resizes)
+    if not plain or more or _shared(tensors) or any(o.array is None or o.needs for o in recorded.outputs) or not all(
             is_made and leaf is None for is_made, leaf in recorded.leaves):
         return None
     space = {**program.space, "Tensor": Tensor, "new": object.__new__, "MISS": MISS, "modes": modes, "DEFAULT": dtypes.DEFAULT,
@@ -158,7 +167,14 @@ def quick(variant: Variant, tensors: list[Tensor], structure, environment: Envir
         lines += [f"if x{k}.__class__ is not Tensor or x{k}._kind is not kind{k} or x{k}._needs is not {t._needs} or "
                   f"x{k}._view is not None:", "    return MISS", f"in{k} = x{k}._array",
                   f"if in{k}.shape != shape{k} or in{k}.strides != strides{k}:", "    return MISS"]
+    if len(tensors) > 1:                # arguments that may share memory: that is looked at elsewhere
+        arrays = [f"in{k}" for k in range(len(tensors))]
+        space["ndarray"] = np.ndarray
+        lines += [f"if len({{{', '.join(f'id({a})' for a in arrays)}}}) < {len(arrays)} or "
+                  f"{' or '.join(f'{a}.base.__class__ is ndarray' for a in arrays)}:", "    return MISS"]
     lines += [f"if modes.enabled is not {modes.enabled} or DEFAULT.dtype is not default:", "    return MISS"]
+    if not modes.enabled:
+        lines += ["if modes.inference:", "    return MISS"]
     if environment.readers:
         lines += ["if environment() != expected:", "    return MISS"]
     captured = [v for v, _ in program.graph.captured if not v.constant]
@@ -233,7 +249,7 @@ class CompiledFunction:
         structure = tree.flatten((args, kwargs), leaves)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         key = (structure, tuple([_described(leaf) for leaf in leaves]), modes.enabled, dtypes.DEFAULT.dtype,
-               self.environment.values())
+               self.environment.values(), _shared(tensors))
         try:
             variants = self.signatures.get(key)
         except TypeError:
@@ -243,8 +259,6 @@ class CompiledFunction:
                 if not variant.fits(tensors):
                     continue
                 found = variant.run(tensors)
-                if found is SHARED:
-                    return self.function(*args, **kwargs)
                 if found is not MISS:
                     if k:
                         variants.insert(0, variants.pop(k))
@@ -271,7 +285,9 @@ class CompiledFunction:
             self._eager(str(reason))
             return reason.result
         try:
-            variant = Variant(recorded)
+            variant = Variant(recorded, _also_held(self.function, tensors))
+            if self.environment.settle(key[4]):
+                variants = self.signatures.setdefault((*key[:4], self.environment.values(), *key[5:]), [])
         except Untraceable as reason:           # the function has run; from the next call on it runs eagerly
             self._eager(str(reason))
             return result
@@ -319,6 +335,24 @@ class CompiledFunction:
 
     def __repr__(self) -> str:
         return f"<compiled {self.function!r}>"
+
+
+def _shared(tensors: list[Tensor]) -> tuple:
+    """How arguments share memory: for each the first one in the same memory, and how far it is from that; () where none do."""
+    if len(tensors) < 2:
+        return ()
+    roots = [id(trace.root(t._array)) for t in tensors]
+    if len(set(roots)) == len(roots):
+        return ()
+    starts = [t._array.__array_interface__["data"][0] for t in tensors]
+    first = [roots.index(r) for r in roots]
+    return tuple([(k, start - starts[k]) for k, start in zip(first, starts, strict=True)])
+
+
+def _also_held(function: Callable, tensors: list[Tensor]) -> list[tuple[int, Tensor]]:
+    """Arguments that lie in the memory of tensors to which the function gets by names or attributes, too."""
+    held = {id(trace.root(t._array)) for t in Environment(function).tensors}
+    return [(k, t) for k, t in enumerate(tensors) if id(trace.root(t._array)) in held]
 
 
 def _described(leaf) -> Any:

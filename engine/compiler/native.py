@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cpu import buffers
 from kernels.cpu.native import loop_of
 from kernels.solvers.copying import copy_loop
 from kernels.solvers.machine import SLOTS
@@ -51,6 +52,11 @@ class _Memory:
     offset: int = 0
     first: int = 1 << 60
     last: int = -1
+
+    @property
+    def size(self) -> int:
+        """Bytes, in whole cache lines."""
+        return -(-(self.high - self.low) // ALIGNMENT) * ALIGNMENT
 
 
 @dataclasses.dataclass(eq=False)
@@ -163,13 +169,15 @@ class _Stranger:
 def launches(program: Executable, inputs: Sequence[tuple[np.ndarray, int]], results: Sequence[int]) -> Table:
     """The table of a program.
 
-    `inputs`: the arrays that the program is given, each with its slot; they may not overlap (see `twin`). `results`: the slot of each
-    of the first results, dense in row-major order there. NotNative where the program needs Python.
+    `inputs`: the arrays that the program is given, each with its slot; they may not overlap (see `twin`). `results`: the slot of
+    each of the first results, dense in row-major order there. NotNative where the program needs Python.
     """
     recording = _Recording()
-    space = {**program.space, "empty": recording.empty}
+    space = dict(program.space)
     for name, value in program.space.items():
-        if isinstance(value, np.ndarray):
+        if value is np.empty or value is buffers.empty:
+            space[name] = recording.empty
+        elif isinstance(value, np.ndarray):
             recording.constants.append(value)
         elif isinstance(value, np.ufunc):
             space[name] = _Recorder(recording, value)
@@ -177,6 +185,8 @@ def launches(program: Executable, inputs: Sequence[tuple[np.ndarray, int]], resu
             space[name] = _Stranger(getattr(value, "__name__", name))
     exec(compile(program.source, f"<{program.name}, noted>", "exec"), space)
     found = space[program.name](*[a for a, _ in inputs])
+    if found is None:
+        raise NotNative("shapes depend on the data")
     memories = _Memories(recording, inputs)
     steps = recording.launches
     for k, step in enumerate(steps):
@@ -250,10 +260,9 @@ class _Memories:
         top = 0
         placed: list[_Memory] = []
         for block in sorted((b for b in self.blocks if b.slot < 0 <= b.last), key=lambda b: b.first):
-            size = -(-(block.high - block.low) // ALIGNMENT) * ALIGNMENT
-            taken = sorted((b.offset, b.offset - (-(b.high - b.low) // ALIGNMENT) * ALIGNMENT) for b in placed if b.last >= block.first)
+            size = block.size
             at = 0
-            for low, high in taken:
+            for low, high in sorted((b.offset, b.offset + b.size) for b in placed if b.last >= block.first):
                 if at + size <= low:
                     break
                 at = max(at, high)

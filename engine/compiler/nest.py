@@ -125,9 +125,11 @@ class Body:
             return f"as_{'float64' if compute == 'bool' else compute}({e!r})"
         if e.name:
             return names[e.name]
-        function = f"{e.operator.name}_{compute}"
-        self.nest.functions[function] = e.operator.body(compute)
-        return self.let(f"{function}({', '.join(self.expression(o, compute, names) for o in e.operands)})")
+        operator, part = getattr(e.operator, "joint", None) or (e.operator, None)
+        function = f"{operator.name}_{compute}"
+        self.nest.functions[function] = operator.body(compute)
+        made = self.let(f"{function}({', '.join(self.expression(o, compute, names) for o in e.operands)})")
+        return made if part is None else self.let(f"{made}[{part}]")
 
     def put(self, node: Put, index) -> str:
         """The part where the index is in its region, else what lies below."""
@@ -322,7 +324,7 @@ class Nest:
 
     def over_columns(self, node) -> bool:
         """Whether a node walks the columns: folds do, and maps whose values lie over the whole domain."""
-        return isinstance(node, Reduce) or len(self.index_of(node)) > self.rows or not self.rows
+        return isinstance(node, Reduce) or any(name and int(name[1:]) >= self.rows for name in self.index_of(node))
 
     def index_of(self, node) -> tuple[str, ...]:
         """The loop variables of a stored map, one for each dimension of its value."""

@@ -12,14 +12,15 @@ from kernels.cpu.folds import kernel_of
 from kernels.cpu.native import make_ufunc
 
 from . import straight
-from .graph import Call, Graph, Guard, Ref, Value
+from .graph import Call, Graph, Guard, Map, Node, Put, Reduce, Ref, Value
 from .schedule import Fused, Merge, Schedule, nest_of
 
 MOST_OPERANDS = 60          # NumPy has 64
 
 
 class Executable:
-    """`run(*inputs, *captured)` -> arrays of `graph.results`, then new values of `graph.writes`, then values that guards read.
+    """`run(*inputs, *captured)` -> arrays of `graph.results`, then new values of `graph.writes`, then values that guards read;
+    None where an operator gives a result of another shape than while tracing.
 
     With `in_place` new values of writes are in the memory of the old ones where that is safe, see `Schedule.overwrites`.
     `source`: the Python text of `run`; `kernels`: the source of each kernel.
@@ -41,6 +42,13 @@ class Executable:
             if v.constant:
                 self.space[v.name] = v.array
                 self.ready.add(id(v))
+        empty = [v for n in graph.nodes if isinstance(n, (Map, Put, Reduce)) for v in n.values if not v.size]
+        nothing = {id(v) for v in empty}
+        graph.nodes = [n for n in graph.nodes if not n.values or id(n.values[0]) not in nothing]
+        graph.name_values()
+        for k, v in enumerate(empty):   # nothing to compute
+            v.name = f"empty{k}"
+            self._allocate(v)
         leaving = {id(r.value) for r in self.wanted}
         if straight.cost(graph) <= straight.MOST and len(self.arguments) + len(leaving) <= MOST_OPERANDS:
             self._straight()
@@ -74,7 +82,7 @@ class Executable:
         program = straight.straight_program(f"{self.name}_{_label(self.graph)}", inputs, nodes, made)
         kernel = self._kernel(program)
         self.ready.update(id(v) for v in made)
-        if all(_row_major(v) for v in made):
+        if inputs and all(_row_major(v) for v in made):
             self.lines.append(f"{', '.join(v.name for v in made)} = {kernel}({', '.join(v.name for v in inputs)}, out=...)")
             return
         for v in made:
@@ -98,7 +106,7 @@ class Executable:
 
     def _steps(self) -> None:
         plan = Schedule(self.graph)
-        if self.in_place and not self.guards:           # guards are looked at when the program has run
+        if self.in_place and not self.guards and not any(map(resizes, self.graph.nodes)):   # those are seen after kernels have run
             self.targets = {id(new): old for old, new in self.graph.writes if plan.overwrites(old, new)}
         pieces: dict = {}
         for number, step in enumerate(plan.steps):
@@ -153,6 +161,10 @@ class Executable:
         named = [f"{k}={self._array(r)}" for k, r in zip(node.named, node.reads[len(node.operands):], strict=True)]
         made = ", ".join(v.name for v in node.values)
         self.lines.append(f"{made} = {key}({', '.join([operands, *named])}, **{key}_options)")
+        if resizes(node):               # what follows is for this shape only
+            self.space["MISS"] = None
+            tests = " or ".join(f"{v.name}.shape != {v.shape!r}" for v in node.values)
+            self.lines += [f"if {tests}:", "    return MISS"]
         self.ready.update(id(v) for v in node.values)
 
     def _array(self, ref: Ref) -> str:
@@ -164,6 +176,12 @@ class Executable:
             return f"{v.name}.T"
         size = np.dtype(v.dtype).itemsize
         return f"view({v.name}, {ref.shape!r}, {tuple(s * size for s in ref.strides)!r}, {ref.offset * size})"
+
+
+def resizes(node: Node) -> bool:
+    """Whether the shapes of what an operator gives may depend on the data."""
+    return isinstance(node, Call) and (node.operator.name == "nonzero_positions"
+                                       or not node.operator.forward.__module__.startswith("kernels."))
 
 
 def _view(array: np.ndarray, shape, strides, offset) -> np.ndarray:

@@ -9,6 +9,7 @@ from ..errors import GradError
 from ..pointwise import evaluate
 from ..tensor import KIND, KIND_OF_NUMPY, Tensor, wrap
 from .graph import Call, Graph, Guard, Map, Put, Reduce, Ref, Value
+from .passes import decoded
 
 
 def replay(graph: Graph, values: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -44,7 +45,13 @@ def _run(node, values: dict[int, Tensor]) -> None:
         v = node.values[0]
         kind = KIND[dtypes.by_name(v.dtype)]
         base = reads[0].clone() if len(reads) > 1 else wrap(_filled(v, node.fill or 0), kind)
-        view(base, node.place).copy_(reads[-1])
+        place = ascending(node.place)
+        turned = [d for d, s in enumerate(node.place.strides) if s < 0]
+        base = base.contiguous()
+        if decoded(place) is None:      # memory order, in which the region's strides hold
+            order = sorted(range(len(v.shape)), key=lambda d: -v.strides[d])
+            base = base.permute(order).contiguous().permute([order.index(d) for d in range(len(order))])
+        _window(base, place).copy_(reads[-1].flip(turned) if turned else reads[-1])
         values[id(v)] = base
     elif isinstance(node, Call):
         result = run_call(node, reads)
@@ -70,11 +77,35 @@ def view(tensor: Tensor, ref: Ref) -> Tensor:
     value = ref.value
     if ref.covers():
         return tensor
-    if tensor.stride() == value.strides:
-        return tensor.as_strided(ref.shape, ref.strides, tensor.storage_offset() + ref.offset)
-    ordered = sorted(range(len(value.shape)), key=lambda d: -value.strides[d])      # in it the trace's memory is row-major
-    dense = tensor.permute(ordered).contiguous()
-    return dense.as_strided(ref.shape, ref.strides, ref.offset)
+    turned = [d for d, s in enumerate(ref.strides) if s < 0]
+    ref = ascending(ref)
+    if decoded(ref) is not None:
+        dense = tensor.contiguous()
+    else:
+        if any(n > 1 and not s for n, s in zip(value.shape, value.strides, strict=True)):
+            raise GradError("a compiled function cannot give gradients with create_graph=True for parts of an expanded tensor; "
+                            "clone() it before")
+        ordered = sorted(range(len(value.shape)), key=lambda d: -value.strides[d])  # in it the trace's memory is row-major
+        dense = tensor.permute(ordered).contiguous()
+    seen = _window(dense, ref)
+    return seen.flip(turned) if turned else seen
+
+
+def _window(dense: Tensor, ref: Ref) -> Tensor:
+    """A view in a tensor that holds the value: by indices, which hold for whatever strides; else by the strides of the trace."""
+    found, offset, strides = decoded(ref), ref.offset, ref.strides
+    if found is not None:
+        start, steps = found
+        own = dense.stride()
+        offset = sum(i * s for i, s in zip(start, own, strict=True))
+        strides = tuple([sum(i * s for i, s in zip(step, own, strict=True)) for step in steps])
+    return dense.as_strided(ref.shape, strides, dense.storage_offset() + offset)
+
+
+def ascending(ref: Ref) -> Ref:
+    """The same elements with no stride below zero; those dimensions are turned around."""
+    start = sum((n - 1) * s for n, s in zip(ref.shape, ref.strides, strict=True) if s < 0 and n)
+    return Ref(ref.value, ref.offset + start, ref.shape, tuple([abs(s) for s in ref.strides])) if start else ref
 
 
 def replay_gradients(compiled, node, cotangents) -> list:

@@ -14,7 +14,6 @@ from kernels.symbol import Symbol
 from .graph import Call, Graph, Guard, Map, Node, Put, Reduce, Ref, Value
 from .nest import Affine, Nest, affine, digits, plus
 from .passes import decoded
-from .trace import Untraceable
 
 PARALLEL = 1 << 15          # elements from which a kernel is cut into chunks
 CHUNK = 1 << 14             # elements of one chunk

@@ -74,9 +74,11 @@ class Writer:
             return f"as_{literal}({e!r})"
         if e.name:
             return names[e.name]
-        function = f"{e.operator.name}_{compute}"
-        self.functions[function] = e.operator.body(compute)
-        return self.let(f"{function}({', '.join(self.expression(o, compute, names) for o in e.operands)})")
+        operator, part = getattr(e.operator, "joint", None) or (e.operator, None)
+        function = f"{operator.name}_{compute}"
+        self.functions[function] = operator.body(compute)
+        made = self.let(f"{function}({', '.join(self.expression(o, compute, names) for o in e.operands)})")
+        return made if part is None else self.let(f"{made}[{part}]")
 
     def converted(self, dtype: str, value: str) -> str:
         """A computed value as it is after a round trip through memory of `dtype`."""

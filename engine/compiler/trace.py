@@ -19,7 +19,7 @@ import numpy as np
 
 from kernels import table as kernel_table
 from kernels.book import BOOK, Fold, Pointwise
-from kernels.cpu import copies, fills, folds, randoms
+from kernels.cpu import copies, fills, folds, gathers, randoms
 from kernels.symbol import Symbol
 
 from .. import general, pointwise
@@ -58,10 +58,14 @@ def _span(array: np.ndarray) -> tuple[int, int]:
 
 
 def root(array: np.ndarray) -> np.ndarray:
-    """The array at the end of a chain of views."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
+    """The array at the end of a chain of views. NumPy's `as_strided` puts an object of its own between two of them."""
+    while True:
+        base = array.base
+        if not isinstance(base, np.ndarray):
+            base = getattr(base, "base", None)
+            if not isinstance(base, np.ndarray):
+                return array
+        array = base
 
 
 class Tracer:
@@ -79,6 +83,7 @@ class Tracer:
         self.blocks: dict[int, list[Block]] = {}        # id of the root array -> blocks in it
         self.alive: list = []                           # no memory may be used twice during a trace
         self.thread = threading.get_ident()
+        self.undo: list[Callable] = []                  # what ends the trace, last step first
         self.paused = 0
         self.arguments: list[Tensor] = []
         self.existing: list[tuple[int, int, Tensor]] = []       # (lowest address, end, tensor) of tensors from before the trace
@@ -145,6 +150,8 @@ class Tracer:
 
     def write(self, array: np.ndarray, part: Ref) -> None:
         """An array of known or new memory was overwritten by `part`."""
+        if not array.size:
+            return
         block = self.block(array)
         if block is None and self._owner(array) is not None:
             self.read(array)
@@ -192,6 +199,11 @@ class Tracer:
         """A fold's launch; `dims` None for all."""
         ndim = arrays[0].ndim
         dims = tuple(range(ndim)) if dims is None else tuple(dims)
+        if not arrays[0].size:                  # of nothing the result is always the same
+            for r in results if isinstance(results, tuple) else (results,):
+                self.add(r, None).array = np.array(r)
+                self.graph.captured.append((self.block(r).first if r.size else self.blocks[id(root(r))][-1].value, None))
+            return
         node = Reduce([self.read(a) for a in arrays], fold=fold, dims=dims)
         results = results if isinstance(results, tuple) else (results,)
         node.values = [self.add(r, node, k) for k, r in enumerate(results)]
@@ -290,7 +302,7 @@ class Tracer:
 def _line() -> str:
     """The line of the user's code that is running, as " (file.py, line 3)"."""
     frame = sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("engine", "kernels"):
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("engine", "kernels", "contextlib"):
         frame = frame.f_back
     return "" if frame is None else f" ({os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno})"
 
@@ -425,14 +437,11 @@ def recording(tracer: Tracer) -> Iterator[None]:
 
 
 def _install(tracer: Tracer, undo: list) -> None:
-    for op in BOOK.values():
+    tracer.undo = undo
+    for op in list(BOOK.values()):
         caller = op.apply
         if isinstance(op, Pointwise):
-            for table, kind in ((caller.loops, _Loops), (caller.gradients, _Gradients)):
-                _exchange(table, kind, undo)
-            undo.append(lambda caller=caller: [plan.entries.clear() for plan in caller.plans.values()])
-            for plan in caller.plans.values():
-                plan.entries.clear()
+            _watch(caller, undo)
         else:
             _replace(op, tracer, undo)
     plain = kernel_table.cast_ufunc
@@ -447,6 +456,8 @@ def _install(tracer: Tracer, undo: list) -> None:
     _patch(copies, "into", _copying(tracer, copies.into), undo)
     _patch(copies, "copy", _copied(tracer, copies.copy), undo)
     _patch(fills, "fill", _filling(tracer, fills.fill), undo)
+    for name in ("extremes", "pick", "put", "scatter", "gather", "fetch", "as_contiguous"):
+        _patch(gathers, name, _handling(tracer, getattr(gathers, name)), undo)
     _patch(randoms, "draw", _drawing(tracer, randoms.draw), undo)
     _patch(randoms, "reserved", _reserving(tracer, randoms.reserved), undo)
     for name in ("reserve", "manual_seed", "get_state", "set_state", "set_offset"):
@@ -456,8 +467,24 @@ def _install(tracer: Tracer, undo: list) -> None:
         _patch(Tensor, name, _stopping(tracer, name, getattr(Tensor, name)), undo)
     _patch(Tensor, "data", property(_stopping(tracer, "data", Tensor.data.fget), Tensor.data.fset), undo)
     _patch(Tensor, "item", _taking(tracer, Tensor.item), undo)
+    for name in ("numpy", "data_ptr", "__dlpack__"):
+        _patch(Tensor, name, _handing(tracer, name, getattr(Tensor, name)), undo)
     for name in ("__bool__", "__index__", "tolist"):
         _patch(Tensor, name, _looking(tracer, getattr(Tensor, name)), undo)
+
+
+def _watch(caller: pointwise.PointwiseCaller, undo: list) -> None:
+    for table, kind in ((caller.loops, _Loops), (caller.gradients, _Gradients)):
+        _exchange(table, kind, undo)
+    undo.append(lambda: [plan.entries.clear() for plan in caller.plans.values()])
+    for plan in caller.plans.values():
+        plan.entries.clear()
+
+
+def adopt(caller: pointwise.PointwiseCaller) -> None:
+    """A pointwise record that was made during a trace: derivatives of users' kernels are made when they are first wanted."""
+    for tracer in running:
+        _watch(caller, tracer.undo)
 
 
 def _replace(op, tracer: Tracer, undo: list) -> None:
@@ -596,6 +623,27 @@ def _stopping(tracer: Tracer, name: str, plain):
             tracer.stops = tracer.stops or name
         return plain(self)
     return stop
+
+
+def _handing(tracer: Tracer, name: str, plain):
+    """What is done to a tensor's memory outside of the engine cannot be seen."""
+    def hand(self, *args, **options):
+        if tracer.active and (tracer.block(self._array) is not None or tracer._owner(self._array) is not None):
+            with tracer.noting():
+                raise Untraceable(f"it hands the memory of a tensor out by {name}()")
+        return plain(self, *args, **options)
+    return hand
+
+
+def _handling(tracer: Tracer, plain):
+    """A kernel that a function of the engine runs by itself, past the table, on memory that the program knows."""
+    def run(*args, **options):
+        if tracer.active and any(isinstance(a, np.ndarray) and a.size and (
+                tracer.block(a) is not None or tracer._owner(a) is not None) for a in args):
+            with tracer.noting():
+                raise Untraceable("it works on the memory of a tensor in steps that are no operators")
+        return plain(*args, **options)
+    return run
 
 
 def _looking(tracer: Tracer, plain):

@@ -231,8 +231,8 @@ def _existing(tensors: list[Tensor]) -> list[tuple[int, int, Tensor]]:
                 array = t._array
             except AttributeError:
                 continue
-            if isinstance(array, np.ndarray) and array.size:
-                low, high = np.lib.array_utils.byte_bounds(array)
+            if isinstance(array, np.ndarray):
+                low, high = np.lib.array_utils.byte_bounds(array) if array.size else (1, 0)         # nothing lies in no memory
                 found.append((low, high, t))
     return found
 
@@ -332,9 +332,12 @@ class _Collector:
         for k, t in enumerate(tensors):
             if self.numbers[id(t)] != k:
                 self.outputs[k] = Output(source=self.numbers[id(t)])
+            elif id(t) in self.known:
+                self.outputs[k] = Output(self.target(t))
             elif self.outputs[k] == Output():
                 block = self.tracer.block(t._array) if t._array.size else None
-                inside = block is not None and (id(block) in roots or self.holder(block) is not None)
+                inside = id(_first(t)) in self.known or (
+                    block is not None and (id(block) in roots or self.holder(block) is not None))
                 self.outputs[k] = self.look(t, block) if inside else self.new(t)
 
     def memory(self, t: Tensor, first: int) -> None:

@@ -30,7 +30,7 @@ def publish(op: Pointwise) -> None:
     """Publish one record under its names."""
     caller = op.apply
     hot = {1: caller.unary, 2: caller.binary}.get(len(op.inputs), caller.several)()
-    function = _function(op, hot)
+    function = public_function(op, hot)
     hot.__name__, hot.__qualname__, hot.__doc__ = op.name, f"Tensor.{op.name}", function.__doc__
     hot.__annotations__ = _TYPES[min(len(op.inputs), 3)]
     for name in (op.name, *op.aliases):
@@ -55,7 +55,7 @@ def publish(op: Pointwise) -> None:
             setattr(Tensor, name, hot)
 
 
-def _function(op: Pointwise, hot: Callable) -> Callable:
+def public_function(op: Pointwise, hot: Callable) -> Callable:
     """The public function with PyTorch's argument names and `out=`."""
     arguments = op.arguments or (("input",) if len(op.inputs) == 1 else ("input", "other", *op.inputs[2:]))
     made = _template(arguments)

@@ -111,7 +111,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out
         indices = BOOK["top_positions"](input, k=k, dim=dim, largest=False)
     else:
         indices = BOOK["argsort"](input, dim=dim, descending=False)
-    index = wrap(gathers.as_contiguous(np.moveaxis(indices._array, dim, 0)[k - 1]), INT64)
+    index = BOOK["select"](indices, dim=dim, index=k - 1).contiguous()
     if keepdim:
         index = BOOK["unsqueeze"](index, dim=dim)
     return _pair(Kth(BOOK["kth_values"](input, index, dim=dim), index), out)

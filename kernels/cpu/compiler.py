@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 import textwrap
 import threading
 import types as python_types
@@ -50,6 +51,7 @@ def compile_program(program, target: str = "") -> tuple[str, list[str], bytes]:
             kernel = lean.function(namespace["kernel"])
             needs, code = lean.object_code(kernel, SIGNATURES[program.entry], symbol, target, lanes="peek_" in program.source)
         except NumbaError as error:
+            _blame_user(error, namespace)
             raise CompileError(f"{program.name}: Numba could not compile this kernel.\n{program.source}\n{error}") from None
         foreign = [name for name in needs if name.startswith(("numba", "Py", lean.RAISES)) and name not in program.externals]
         if foreign:
@@ -58,12 +60,37 @@ def compile_program(program, target: str = "") -> tuple[str, list[str], bytes]:
         return symbol, needs, code
 
 
+def _blame_user(error: NumbaError, namespace: dict) -> None:
+    """Raise a short error that shows the user's line, where what Numba could not compile was written by a user."""
+    from ..derive import SourceError
+    texts = {python.__name__: python for made in list(namespace.values()) for python in _typed_below(getattr(made, "py_func", None))}
+    for name, line in re.findall(r'File "<(\w+)>", line (\d+)', str(error)):
+        if name in texts:
+            function, place = texts[name].shown(int(line))
+            said = [t.strip() for t in str(error).splitlines() if t.strip() and not t.startswith(("Failed in", "\x1b[1m\x1b[1mFailed"))]
+            reason = re.sub(r"\x1b\[\d*m", "", said[0]) if said else type(error).__name__
+            raise SourceError(f"{function}: Numba cannot compile this for these operands: {reason}\n  {place}") from None
+
+
+def _typed_below(function) -> list:
+    """The functions of `kernels.derive` that a Python function calls, itself included."""
+    found, left = [], [function]
+    while left:
+        f = left.pop()
+        f = getattr(f, "py_func", f)
+        if isinstance(f, python_types.FunctionType) and f not in found and (f.__name__ == "body" or hasattr(f, "shown")):
+            found.append(f)
+            left += [f.__globals__.get(n) for n in f.__code__.co_names]
+    return [f for f in found if hasattr(f, "shown")]
+
+
 def _namespace(program) -> dict:
     space = {"stack": intrinsics.stack, "address": intrinsics.address, "pointer": intrinsics.pointer,
              "call_loop": intrinsics.call_loop, "word": intrinsics.word, "set_word": intrinsics.set_word,
              "atomic_load": intrinsics.atomic_load, "atomic_store": intrinsics.atomic_store,
              "atomic_add": intrinsics.atomic_add, "atomic_swap_if": intrinsics.atomic_swap_if,
              "breathe": intrinsics.breathe, "inline": lean.function,
+             "shared": lean.shared, "number": intrinsics.number, "set_number": intrinsics.set_number,
              "inf": float("inf"), "nan": float("nan"),
              "clear_status": intrinsics.clear_status, **tiles.NAMES}
     for name, (result, arguments) in program.externals.items():
@@ -116,6 +143,8 @@ def jit_scalar(function, literal_type, fastmath=()):
     `literal_type` is the Numba type its number literals take; None leaves them as Numba types them.
     """
     function = getattr(function, "scalar", function)
+    if hasattr(function, "typed"):
+        return _jit_typed(function, literal_type)
     tree = ast.parse(textwrap.dedent(_source(function)))
     definition = _definition(tree, function)
     definition.decorator_list = []
@@ -137,6 +166,24 @@ def jit_scalar(function, literal_type, fastmath=()):
     options = {"fastmath": set(fastmath)} if fastmath else {}
     own = (function.__module__ or "").partition(".")[0] in ("kernels", "engine")
     return lean.function(space[definition.name], own, **options)
+
+
+def _jit_typed(function, literal_type):
+    """A function of `kernels.derive`, whose text says `_T(...)` where a number takes the type that is computed in."""
+    space = {**function.__globals__, "_T": literal_type}
+    complex_numbers = getattr(function, "complex_numbers", False)
+    for name in function.__code__.co_names:
+        value = space.get(name)
+        if complex_numbers and hasattr(value, "body"):
+            value = value.body("complex128")[0]
+        value = getattr(value, "scalar", value)
+        if isinstance(value, python_types.FunctionType):
+            space[name] = jit_scalar(value, literal_type)
+    options = {"fastmath": set(function.fastmath)} if getattr(function, "fastmath", ()) else {}
+    made = python_types.FunctionType(function.__code__, space, function.__name__)
+    if hasattr(function, "shown"):
+        made.shown = function.shown
+    return lean.function(made, **options)
 
 
 def _check_unchanged(function, definition) -> None:

@@ -84,7 +84,8 @@ def functions(op: Fold, dtype: str, wide: tuple[str, ...]) -> dict:
     """What the source calls: lift, combine, finish, with the type of the number literals in each."""
     literal = {"bool": "int64", "float16": "float32"}.get(dtype, dtype)
     finish = op.complex_finish if op.complex_finish is not None and dtype.startswith("complex") else op.finish
-    return {"lift": (op.lift, literal), "combine": (op.combine, None), "finish": (finish, wide[0])}
+    combining = wide[0] if getattr(op.combine, "typed", False) else None        # a user's, whose numbers have their types
+    return {"lift": (op.lift, literal), "combine": (op.combine, combining), "finish": (finish, wide[0])}
 
 
 # --- programs ---------------------------------------------------------------------------------------------------------

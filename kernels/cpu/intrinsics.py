@@ -131,6 +131,23 @@ def set_word(typing, base, index, value):
 
 
 @intrinsic
+def number(typing, base, index):
+    """Plain read of the index-th 64-bit word at an integer address as a float64."""
+    def emit(context, builder, signature, args):
+        return builder.load(builder.bitcast(_word(builder, args), ir.DoubleType().as_pointer()))
+    return types.float64(types.intp, types.intp), emit
+
+
+@intrinsic
+def set_number(typing, base, index, value):
+    """Plain write of a float64 as the index-th 64-bit word at an integer address."""
+    def emit(context, builder, signature, args):
+        builder.store(args[2], builder.bitcast(_word(builder, args), ir.DoubleType().as_pointer()))
+        return context.get_dummy_value()
+    return types.void(types.intp, types.intp, types.float64), emit
+
+
+@intrinsic
 def atomic_load(typing, base, index):
     def emit(context, builder, signature, args):
         return builder.load_atomic(_word(builder, args), "seq_cst", 8)

@@ -13,7 +13,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 
 from llvmlite import binding, ir
-from numba import _dynfunc, config, njit
+from numba import _dynfunc, config, njit, types
 from numba.core import compiler_machinery, typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
@@ -35,6 +35,30 @@ class _Compiler(CompilerBase):
     def define_pipelines(self):
         manager = compiler_machinery.PassManager("kernel")
         for step in _PASSES:
+            manager.add_pass(step, step.__name__)
+        manager.finalize()
+        return [manager]
+
+
+@compiler_machinery.register_pass(mutates_CFG=True, analysis_only=False)
+class _Apart(typed_passes.NativeLowering):
+    """Lowering of a function that stays one."""
+
+    _name = "lowering_apart"
+
+    def run_pass(self, state):
+        super().run_pass(state)
+        state.library._final_module.get_function(state.cr.fndesc.llvm_func_name).add_function_attribute("noinline")
+        return True
+
+
+class _CompilerApart(CompilerBase):
+    """As `_Compiler`, for a function that is not inlined."""
+
+    def define_pipelines(self):
+        manager = compiler_machinery.PassManager("shared")
+        for step in _PASSES:
+            step = _Apart if step is typed_passes.NativeLowering else step
             manager.add_pass(step, step.__name__)
         manager.finalize()
         return [manager]
@@ -66,6 +90,15 @@ def function(python: Callable, own: bool = True, **options):
     if own:
         options["pipeline_class"] = _Compiler
     return njit(error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(python)
+
+
+def shared(python: Callable):
+    """As `function`, but called, not inlined, and compiled once for all constants that it is called with, not for each of them."""
+    made = njit(error_model="numpy", forceinline=False, no_cpython_wrapper=True, no_cfunc_wrapper=True,
+                pipeline_class=_CompilerApart)(python)
+    template = made.get_call_template
+    made.get_call_template = lambda args, kws: template(tuple(types.unliteral(a) for a in args), kws)
+    return made
 
 
 def object_code(kernel, signature, symbol: str, processor: str = "", lanes: bool = False) -> tuple[list[str], bytes]:

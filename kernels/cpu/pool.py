@@ -22,6 +22,7 @@ BUSY, NEXT, ACTIVE, GENERATION, CHUNKS, TASK, WORKERS, QUIT, EXITED, FIRST_WORKE
 POOL, SLEEPING, LOCK, WORKER_WORDS = 0, 1, 2, 8
 MOST_WORKERS = 255
 GRAIN = 1 << 15             # elements of light work below which one thread is faster
+STRETCH = 512               # neighbouring results of a fold that one thread works on, if that leaves work for the others
 SPINS = 8000                # about 200 us of `pause` before a worker sleeps
 CLOSED = 1 << 62
 
@@ -67,8 +68,8 @@ def kernel(args, dimensions, steps, data):
         return
     chunks = min(min(total, 2 * work // grain + 1), 4 * (workers + 1))      # few: each begins with memory that no prefetch foresaw
     chunk = (total + chunks - 1) // chunks
-    if split > 0:                       # neighbouring results of a fold: whole tiles of lanes, rows of a few cache lines
-        chunk = (chunk + 127) // 128 * 128
+    if split > 0:                       # neighbouring results of a fold: whole tiles of lanes, long runs of memory
+        chunk = (max(chunk, min({STRETCH}, (total + workers) // (workers + 1))) + 127) // 128 * 128
     elif chunk > 16:                    # whole cache lines, of transposed operands as well
         chunk = (chunk + 15) // 16 * 16 if chunk <= 64 else (chunk + 63) // 64 * 64
     task = address(stack(128))

@@ -126,37 +126,31 @@ def _linked(kernel: np.ufunc | int) -> tuple[native.Program, int] | None:
 # --- turning ----------------------------------------------------------------------------------------------------------
 
 LINE = 64                   # bytes of a cache line
-HIGH, WIDTH = 16, 64        # rows and columns that are turned together
+SPAN = 256                  # columns turned before the next rows are: their cache lines are still there
 TYPES = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "complex128"}      # what stands for elements of a size
 
 
 def turn_program(size: int) -> native.Program:
     """The kernel that copies rows whose elements lie across: neighbours in memory belong to neighbouring rows.
 
-    Neighbours are read together and go to as many rows of a small block, which the first cache holds whatever the strides are;
-    the rows of the block are then written.
+    Squares, as wide as a cache line has elements, are turned in registers; what is left at the edges goes one by one.
     """
-    dtype, pitch = TYPES[size], WIDTH * size
+    dtype, side = TYPES[size], min(16, LINE // size)
+    squares = "" if size == 16 else f"""
+    if u == {size} and t == {size}:
+        high, wide = rows // {side} * {side}, n // {side} * {side}
+        for begin in range(0, wide, {SPAN}):
+            for top in range(0, high, {side}):
+                for left in range(begin, min(wide, begin + {SPAN}), {side}):
+                    turn_square_{dtype}({side}, address(x) + top * u + left * s, s, address(y) + top * v + left * t, v)"""
     source = f"""
 def kernel(args, dimensions, steps, data):
-    block = stack({HIGH * pitch})
     n, sheet, x, y, s, t = dimensions[0], address(data), args[0], args[1], steps[0], steps[1]
     rows, u, v = word(sheet, 0), word(sheet, 1), word(sheet, 2)
-    for top in range(0, rows, {HIGH}):
-        for left in range(0, n, {WIDTH}):
-            width, at = min(n - left, {WIDTH}), top * u + left * s
-            if rows - top >= {HIGH} and u == {size} and t == {size}:
-                for i in range(width):
-                    for j in range({HIGH}):
-                        store_{dtype}(block, j * {pitch} + i * {size}, load_{dtype}(x, at + i * s + j * {size}))
-                for j in range({HIGH}):
-                    to = (top + j) * v + left * {size}
-                    for i in range(width):
-                        store_{dtype}(y, to + i * {size}, peek_{dtype}(block, j * {pitch} + i * {size}))
-            else:
-                for j in range(top, min(rows, top + {HIGH})):
-                    for i in range(left, left + width):
-                        store_{dtype}(y, j * v + i * t, load_{dtype}(x, j * u + i * s))
+    high, wide = 0, 0{squares}
+    for j in range(rows):
+        for i in range(wide if j < high else 0, n):
+            store_{dtype}(y, j * v + i * t, load_{dtype}(x, j * u + i * s))
 """
     return native.Program(f"turn_{size}", source, inputs=(dtype,), outputs=(dtype,))
 

@@ -1,8 +1,8 @@
-"""Register tiles: the innermost loops of convolutions, written as vector instructions.
+"""Register tiles: innermost loops written as vector instructions, which LLVM does not find by itself in scalar source.
 
 `multiply_tile_<dtype>` adds weights times rows of an image, `dot_tile_<dtype>` rows of one image times rows of another; both keep
-a block of sums in vector registers over the whole loop, which LLVM does not find by itself in scalar source. They are Numba
-intrinsics that kernel source calls (`kernels.cpu.convolution`); imported only when something is compiled.
+a block of sums in vector registers over the whole loop (`kernels.cpu.convolution`). `turn_square_<dtype>` transposes a small square
+in registers (`kernels.cpu.sheets`). They are Numba intrinsics that kernel source calls; imported only when something is compiled.
 """
 from __future__ import annotations
 
@@ -171,6 +171,38 @@ def _make(dtype: str):
     return multiply_tile, dot_tile
 
 
+def _make_turn(bits: int):
+    element = ir.IntType(bits)
+
+    @intrinsic
+    def turn_square(typing, side, source, step, target, row):
+        """Row j, column i of the target is the j-th element of the i-th line of the source; `side` (a power of two) lines and rows.
+
+        Lines begin `step` bytes apart, rows `row`; both are dense in themselves. The two share no memory; addresses are integers.
+        """
+        if not _literals(side):
+            return None
+        n = side.literal_value
+
+        def emit(context, builder, signature, args):
+            kind = ir.VectorType(element, n)
+            read, write = _bytes(builder, args[1]), _bytes(builder, args[3])
+            lines = [_fetch(builder, read, builder.mul(args[2], ir.Constant(I64, k)), kind, bits // 8) for k in range(n)]
+            low = [k // 2 + k % 2 * n for k in range(n)]                # the first halves of two vectors, element by element
+            high = [k + n // 2 for k in low]
+            for _ in range(n.bit_length() - 1):
+                pairs = zip(lines[:n // 2], lines[n // 2:], strict=True)
+                lines = [_shuffle(builder, a, b, places) for a, b in pairs for places in (low, high)]
+            for k, line in enumerate(lines):
+                _put(builder, line, write, builder.mul(args[4], ir.Constant(I64, k)), bits // 8)
+            return context.get_dummy_value()
+        return types.void(side, *[types.intp] * 4), emit
+
+    return turn_square
+
+
 NAMES: dict = {}            # what kernel source may call
 for _dtype in ELEMENT:
     NAMES[f"multiply_tile_{_dtype}"], NAMES[f"dot_tile_{_dtype}"] = _make(_dtype)
+for _bits in (8, 16, 32, 64):
+    NAMES[f"turn_square_uint{_bits}"] = _make_turn(_bits)

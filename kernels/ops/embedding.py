@@ -47,6 +47,10 @@ def _embedding_gradient(g, positions, weight_shape, padding, by_frequency):
 @structural(["weight", "positions"], function=False, method=False, adjoint=_embedding_gradient, node="EmbeddingBackward0")
 def embedding(weight, positions, padding, by_frequency):
     """Rows of a table. The row `padding` (-1: none) gets no gradient, the others theirs over their count if `by_frequency`."""
+    if positions.size:
+        low, high = gathers.extremes(positions)
+        if low < 0 or high >= weight.shape[0]:
+            raise IndexError("index out of range in self")
     return gathers.pick(weight, positions, 0, 1)
 
 

@@ -5,8 +5,10 @@ A new file is added to `GROUPS` here, a new case to the file whose question it a
 from perf.cases import (
     accuracy,
     classify,
+    compiled,
     convolution,
     loading,
+    minimize,
     normalization,
     pointwise,
     process,
@@ -19,4 +21,5 @@ from perf.cases import (
 GROUPS = (
     *tiny.GROUPS, *pointwise.GROUPS, *reduce.GROUPS, *process.GROUPS, *accuracy.GROUPS, *convolution.GROUPS,
     *normalization.GROUPS, *classify.GROUPS, *recurrent.GROUPS, *training.GROUPS, *loading.GROUPS,
+    *compiled.GROUPS, *minimize.GROUPS,
 )

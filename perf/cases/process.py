@@ -58,9 +58,12 @@ def descend(x, y, steps=10):
     return x, y
 
 
-def launch(source: str, store: str) -> str:
-    """Run Python source in a new process with the given store; returns what it printed, RuntimeError if it failed."""
-    environment = os.environ | {"ENGINE_CACHE_DIR": store}
+def launch(source: str, store: str, **variables: str) -> str:
+    """Run Python source in a new process with the given store (and environment variables); returns what it printed.
+
+    RuntimeError if it failed.
+    """
+    environment = os.environ | {"ENGINE_CACHE_DIR": store} | variables
     command = [sys.executable, "-c", source]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     if done.returncode:

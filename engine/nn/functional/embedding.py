@@ -76,11 +76,8 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
     _check_indices("embedding", 2, "indices", input)
     _say_dense(sparse)
     positions = _as_int64(input)
-    if positions._array.size:
-        low, high = gathers.extremes(positions._array)
-        if low < 0 or high >= rows:
-            raise IndexError("index out of range in self")
     if max_norm is not None:
+        BOOK["embedding"](weight.detach(), positions, padding=-1, by_frequency=False)       # refuses rows that do not exist
         _renorm(weight, positions, max_norm, norm_type)
     return BOOK["embedding"](weight, positions, padding=-1 if padding_idx is None else padding_idx,
                              by_frequency=bool(scale_grad_by_freq))

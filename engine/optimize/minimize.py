@@ -1,0 +1,399 @@
+"""`minimize`: from a user's function and starting point to a native solver and a result.
+
+Repeated calls with one function take a short way: the plan (solver, compiled objective, options) hangs on the function itself
+and is found again by what the call has in common with an earlier one. The solvers are in `kernels.solvers`.
+"""
+from __future__ import annotations
+
+import inspect
+import math
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from kernels import solvers
+from kernels.solvers.machine import DONE, HESSIAN, SUCCESSES, VALUE_AND_GRAD, WORDS
+
+from .. import dtypes, tree
+from ..compiler import trace
+from ..compiler.environment import Environment
+from ..tape import modes
+from ..tensor import KIND_OF_NUMPY, Tensor, wrap
+from . import objective as objectives
+from .result import REASONS, OptimizeResult
+from .running import INTERRUPTED, STOPPED, Plan, Progress, State, Stopped, interrupted, threads
+
+METHODS = ("lbfgs", "bfgs", "newton", "newton-cg", "cg", "gd", "adam", "nelder-mead")
+OTHER_NAMES = {"l-bfgs": "lbfgs", "l-bfgs-b": "lbfgs", "lbfgsb": "lbfgs", "newton-raphson": "newton", "neldermead": "nelder-mead"}
+TOLERANCES = ("gtol", "ftol", "xtol", "xatol", "fatol")
+REPORTS = ("disp", "history")
+OTHER_OPTIONS = {"maxfev": "maxfun", "learning_rate": "lr", "history_size": "maxcor", "max_iter": "maxiter"}
+STATUS, NIT, NFEV, NOW_F = (WORDS[k] for k in ("STATUS", "NIT", "NFEV", "NOW_F"))
+_few: dict[Any, dict] = {}              # plans of callables that cannot carry them
+MOST_PLANS = 32
+FLOATS = {np.dtype(np.float64), np.dtype(np.float32)}
+
+
+def minimize(fun: Callable, x0: Any, args: Any = (), method: str = "lbfgs", bounds: Any = None, tol: float | None = None,
+             options: Mapping[str, Any] | None = None, callback: Callable | None = None, batch_dims: int = 0) -> OptimizeResult:
+    """Minimise a scalar function of a tensor by a compiled solver.
+
+    `fun(x, *args)` gets a tensor of x0's shape (with `batch_dims=1` of one row's) and returns a scalar tensor. It is traced once,
+    differentiated and compiled; branches on values are followed, those not yet seen are traced when they are met. Tensors in `args`
+    and in closures are inputs, whose values are read anew by each call.
+
+    `method`: lbfgs (strong Wolfe line search; L-BFGS-B with bounds), bfgs, newton (trust region, exact Hessian), newton-cg, cg,
+    gd, adam, nelder-mead (no derivative). `bounds`: pairs (low, high) for the elements of x, None for no bound, or one pair of
+    tensors; for lbfgs, gd, adam and nelder-mead. `tol` sets all tolerances of the method. `callback(x)` is called after every
+    iteration, or `callback(intermediate_result=...)` where it has that parameter; it may raise StopIteration. `batch_dims=1`:
+    each row of x0 is a problem of its own; `x` and `jac` then have x0's shape, and the other entries are tensors with one
+    element a row.
+
+    Options, with their defaults in `kernels.solvers`: `gtol` (largest element of the gradient, projected onto the bounds, at
+    convergence), `ftol` (relative change of the value in one iteration), `maxiter`, `maxfun`, further ones by method, and for all
+    methods `disp` (report progress) and `history` (keep each iteration's point and value in `result.history`). Work is done in x0's
+    dtype, float32 or float64; integers and lists become float64.
+
+    Errors: ValueError for an unknown method, unknown options or wrong bounds; RuntimeError where `fun` returns no scalar.
+    Failures of the search are no errors: see `success`, `status` and `message` of the result. Ctrl-C raises KeyboardInterrupt
+    with the best point so far as its `result`.
+    """
+    if x0.__class__ is Tensor and args == () and bounds is None and callback is None and not trace.running:
+        try:
+            plan = fun.__dict__["_minimize"][method, x0._kind, x0._array.shape, tol, batch_dims,
+                                             None if options is None else tuple(options.items())]
+        except (KeyError, AttributeError, TypeError):
+            plan = None
+        if plan is not None and plan.fits():
+            return plan.quick(x0._array)
+    return _minimize(fun, x0, args, method, bounds, tol, options, callback, batch_dims)
+
+
+def _minimize(fun, x0, args, method, bounds, tol, options, callback, batch_dims) -> OptimizeResult:
+    if not callable(fun):
+        raise TypeError(f"minimize: fun must be a function, not {type(fun).__name__}")
+    name = _method(method)
+    args = args if isinstance(args, tuple) else (args,)
+    if trace.running or (args and modes.enabled and _requires_grad(args)):
+        from . import implicit
+        if implicit.tracing() or _requires_grad(args):
+            return implicit.minimum(_minimize, fun, x0, args, method, bounds, tol, options, callback, batch_dims)
+    start = _start(x0)
+    if batch_dims not in (0, 1):
+        raise ValueError(f"minimize: batch_dims must be 0 or 1, not {batch_dims!r}")
+    if batch_dims and not start.ndim:
+        raise ValueError("minimize: batch_dims=1 needs x0 of at least one dimension")
+    shape = start.shape[batch_dims:]
+    limits = _bounds(bounds, shape, start.dtype)
+    if limits is not None and name not in ("lbfgs", "gd", "adam", "nelder-mead"):
+        raise ValueError(f"minimize: method {name!r} cannot handle bounds; lbfgs, gd, adam and nelder-mead can")
+    solver = solvers.solver("lbfgsb" if name == "lbfgs" and limits is not None else name)
+    settings, reports = _options(name, solver, tol, options)
+    if batch_dims and (callback is not None or reports.get("history")):
+        raise ValueError("minimize: with batch_dims=1 there are neither callbacks nor history")
+    plan = _plan(fun, name, solver, start, shape, args, limits, settings)
+    if not args and bounds is None:
+        _remember(fun, (method, KIND_OF_NUMPY[start.dtype], start.shape, tol, batch_dims,
+                        None if options is None else tuple(options.items())), plan, reports)
+    each, notes = None, None
+    if reports.get("history"):
+        notes = History(plan, shape)
+    if callback is not None or notes is not None:
+        each = _after_each(plan, callback, notes, shape)
+    progress = Progress(name, settings.get("maxiter", 1 << 31)) if reports.get("disp") else None
+    return plan.solve(start, args, batch_dims, each, progress, notes)
+
+
+class MinimizePlan(Plan):
+    """A plan of `minimize`."""
+
+    def __init__(self, fun: Callable, shape: tuple[int, ...], *rest: Any):
+        super().__init__(*rest)
+        self.shape = shape
+        self.environment = Environment(fun)
+        self.expected = self.environment.values()
+        self.default = dtypes.DEFAULT.dtype
+        self.kind = KIND_OF_NUMPY[self.dtype]
+        self.gradient = VALUE_AND_GRAD in self.solver.requests or HESSIAN in self.solver.requests
+        self.plain = self.n < 1 << 15               # nothing but the kernel is needed
+
+    def fits(self) -> bool:
+        """Whether the function would be traced to the same programs."""
+        return ((not self.environment.readers or self.environment.values() == self.expected)
+                and dtypes.DEFAULT.dtype is self.default and (not self.objective.owners or self.objective.fits()))
+
+    def quick(self, start: np.ndarray) -> OptimizeResult:
+        """Solve without arguments, bounds, callback and reports."""
+        if start.shape != self.shape or not self.plain or self.objective.owners or self.objective.scratch:
+            return self.solve(start, (), int(start.shape != self.shape))
+        state = self.state(1)
+        state.header0[:] = self.template
+        state.x0[:] = start if start.ndim == 1 else start.reshape(-1)
+        control = state.control
+        control[0], control[1] = self.budget, 0
+        code = self.kernel(state.run, control)
+        if code != DONE:
+            self._go(state, (), None, None, int(code))
+        result = self._one(state)
+        self.free.append(state)
+        return result
+
+    def solve(self, start: np.ndarray, args: tuple, batch_dims: int, each: Callable | None = None,
+              progress: Progress | None = None, notes: History | None = None) -> OptimizeResult:
+        """Solve one problem (`batch_dims` 0) or one a row of `start`."""
+        rows = start.shape[0] if batch_dims else 1
+        threads(rows, self.n)
+        state = self.state(rows)
+        captured = self.begin(state, start.reshape(rows, self.n), args)
+        self._go(state, args, each, progress)
+        if progress is not None:
+            progress.say(state)
+            progress.close()
+        result = self._many(state) if batch_dims else self._one(state)
+        if notes is not None:
+            result["history"] = notes.result()
+        if not batch_dims:
+            self.give_back(state)
+        del captured            # the run is over: its addresses are no longer read
+        return result
+
+    def _go(self, state: State, args: tuple, each: Callable | None, progress: Progress | None, code: int | None = None) -> None:
+        """Run to the end, or to where the callback stops; an interrupt carries the result so far."""
+        try:
+            self.run(state, args, each, progress, code)
+        except Stopped:
+            interrupted(state, STOPPED)
+            self.best(state)
+        except KeyboardInterrupt as error:
+            interrupted(state, INTERRUPTED)
+            self.best(state)
+            error.result = self._one(state) if len(state.words) == 1 else self._many(state)
+            raise
+
+    def _one(self, state: State) -> OptimizeResult:
+        _, _, code, _, nit, nfev, njev, nhev = state.counts.tolist()
+        kind, shape = self.kind, self.shape
+        x, g = state.x0.copy(), state.g0.copy() if self.gradient else None
+        if len(shape) != 1:
+            x, g = x.reshape(shape), None if g is None else g.reshape(shape)
+        status, message = REASONS[code]
+        result = OptimizeResult(x=wrap(x, kind), fun=state.value.item())
+        if g is not None:
+            result["jac"] = wrap(g, kind)
+        result.update(nit=nit, nfev=nfev, njev=njev, success=0 < code <= SUCCESSES, status=status, message=message)
+        if nhev:
+            result["nhev"] = nhev
+        for name, place in self.solver.matrices.items():
+            matrix = state.at(0, int(state.words[0, self.solver.places()[place]]), self.n * self.n, self.dtype)
+            result[name] = _tensor(matrix.reshape(self.n, self.n))
+        return result
+
+    def _many(self, state: State) -> OptimizeResult:
+        head, shape = state.header, (len(state.words), *self.shape)
+        codes = head[:, STATUS]
+        table = np.zeros(max(REASONS) + 1, np.int64)
+        table[list(REASONS)] = [status for status, _ in REASONS.values()]
+        result = OptimizeResult(x=_tensor(state.x.reshape(shape)), fun=_tensor(state.numbers[:, NOW_F].astype(self.dtype)))
+        if self.gradient:
+            result["jac"] = _tensor(state.g.reshape(shape))
+        result.update({k: _tensor(head[:, WORDS[k.upper()]]) for k in ("nit", "nfev", "njev")})
+        result.update(success=_tensor((codes > 0) & (codes <= SUCCESSES)), status=_tensor(table[codes]),
+                      message=[REASONS[int(c)][1] for c in codes])
+        return result
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    array = np.array(array)
+    return wrap(array, KIND_OF_NUMPY[array.dtype])
+
+
+# --- iterations as Python sees them ------------------------------------------------------------------------------------
+
+class History:
+    """Points and values of all iterations."""
+
+    def __init__(self, plan: MinimizePlan, shape: tuple[int, ...]):
+        self.plan, self.shape = plan, shape
+        self.points: list[np.ndarray] = []
+        self.values: list[float] = []
+
+    def note(self, x: np.ndarray, f: float) -> None:
+        """Keep an iteration."""
+        self.points.append(x.copy())
+        self.values.append(f)
+
+    def result(self) -> OptimizeResult:
+        """`x` (iterations, *shape) and `fun` (iterations)."""
+        x = np.array(self.points, self.plan.dtype).reshape(len(self.points), *self.shape)
+        return OptimizeResult(x=_tensor(x), fun=_tensor(np.array(self.values, self.plan.dtype)))
+
+
+def _after_each(plan: MinimizePlan, callback: Callable | None, notes: History | None, shape: tuple[int, ...]) -> Callable:
+    """What happens after every iteration."""
+    named = callback is not None and _takes_result(callback)
+
+    def each(state: State) -> None:
+        words = state.words[0]
+        x = state.at(0, int(words[WORDS["NOW_X"]]), plan.n, plan.dtype)
+        f = float(state.numbers[0, NOW_F])
+        if notes is not None:
+            notes.note(x, f)
+        if callback is None:
+            return
+        point = _tensor(x.reshape(shape))
+        try:
+            if named:
+                callback(intermediate_result=OptimizeResult(x=point, fun=f, nit=int(words[NIT]), nfev=int(words[NFEV])))
+            else:
+                callback(point)
+        except StopIteration:
+            raise Stopped from None
+    return each
+
+
+def _takes_result(callback: Callable) -> bool:
+    try:
+        return "intermediate_result" in inspect.signature(callback).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+# --- arguments -----------------------------------------------------------------------------------------------------------
+
+def _method(method: Any) -> str:
+    name = OTHER_NAMES.get(str(method).lower(), str(method).lower()).replace("_", "-")
+    if not isinstance(method, str) or name not in METHODS:
+        raise ValueError(f"minimize: unknown method {method!r}; the methods are {', '.join(METHODS)}")
+    return name
+
+
+def _start(x0: Any) -> np.ndarray:
+    """The starting point as an array that nobody else writes, float32 or float64."""
+    if isinstance(x0, Tensor):
+        if x0._kind.dtype.category > 2:
+            raise TypeError(f"minimize: x0 must be real, not {x0.dtype}")
+        array = np.asarray(x0.detach().cpu()._array)
+    else:
+        array = np.asarray(x0)
+    if array.dtype not in FLOATS:
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"minimize: x0 must be a tensor of numbers, not {array.dtype}")
+        array = array.astype(np.float32 if array.dtype.itemsize == 2 and array.dtype.kind == "f" else np.float64)
+    if not array.size:
+        raise ValueError(f"minimize: x0 has no elements (shape {array.shape})")
+    return array
+
+
+def _bounds(bounds: Any, shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray] | None:
+    """(lower, upper) as flat arrays."""
+    if bounds is None:
+        return None
+    n = math.prod(shape)
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        pair: Any = bounds.lb, bounds.ub
+    elif len(bounds) == 2 and all(isinstance(b, (Tensor, np.ndarray)) for b in bounds):
+        pair = tuple(b.numpy() if isinstance(b, Tensor) else b for b in bounds)
+    else:
+        if len(bounds) != n:
+            raise ValueError(f"minimize: {len(bounds)} pairs of bounds for {n} unknowns")
+        if any(len(b) != 2 for b in bounds):
+            raise ValueError("minimize: bounds must be pairs (low, high), with None for no bound")
+        pair = ([-np.inf if low is None else float(low) for low, _ in bounds],
+                [np.inf if high is None else float(high) for _, high in bounds])
+    try:
+        low, high = (np.array(np.broadcast_to(np.asarray(b, dtype), (n,) if np.shape(b) == (n,) else shape)).reshape(-1)
+                     for b in pair)
+    except ValueError:
+        given = " and ".join(str(np.shape(b)) for b in pair)
+        raise ValueError(f"minimize: bounds of shapes {given} do not fit x of shape {shape}") from None
+    if not (low <= high).all():
+        raise ValueError("minimize: a lower bound is larger than its upper bound, or NaN")
+    return low, high
+
+
+def _options(name: str, solver: Any, tol: float | None, options: Mapping[str, Any] | None) -> tuple[dict, dict]:
+    """(numbers for the solver, what to report)."""
+    options = {} if options is None else dict(options)
+    reports = {k: options.pop(k) for k in REPORTS if k in options}
+    given = {OTHER_OPTIONS.get(k, k): v for k, v in options.items()}
+    unknown = [k for k in given if k not in solver.options]
+    if unknown:
+        raise ValueError(f"minimize: method {name!r} has no option {', '.join(map(repr, unknown))}; its options are "
+                         f"{', '.join((*solver.options, *REPORTS))}")
+    settings = {}
+    if tol is not None:
+        settings.update({k: float(tol) for k in TOLERANCES if k in solver.options})
+    for k, v in given.items():
+        if v is None:
+            continue
+        settings[k] = float(v)
+        if settings[k] != settings[k] or (settings[k] < 0 and k != "lr"):
+            raise ValueError(f"minimize: option {k!r} must not be negative or NaN, but is {v!r}")
+    if settings.get("maxcor", 1.0) < 1:
+        raise ValueError("minimize: option 'maxcor' must be at least 1")
+    return settings, reports
+
+
+def _requires_grad(args: tuple) -> bool:
+    """Whether the solution is to be differentiated with respect to something in `args`."""
+    leaves: list = []
+    tree.flatten(args, leaves)
+    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves)
+
+
+# --- plans ---------------------------------------------------------------------------------------------------------------
+
+def _plans(fun: Callable, kind: str) -> dict:
+    """The plans that hang on a function; for callables that cannot carry any, those of the last few."""
+    if isinstance(fun, types.FunctionType):
+        return fun.__dict__.setdefault(kind, {})
+    try:
+        found = _few.get((fun, kind))
+    except TypeError:               # not hashable
+        return {}
+    if found is None:
+        while len(_few) >= 16:
+            del _few[next(iter(_few))]
+        found = _few[fun, kind] = {}
+    return found
+
+
+def _remember(fun: Callable, key: tuple, plan: MinimizePlan, reports: dict) -> None:
+    """Let the next call with the same function and options go the short way."""
+    if not reports and isinstance(fun, types.FunctionType):
+        try:
+            _plans(fun, "_minimize")[key] = plan
+        except TypeError:           # an option that is not hashable
+            return
+
+
+def _plan(fun: Callable, name: str, solver: Any, start: np.ndarray, shape: tuple[int, ...], args: tuple,
+          limits: tuple | None, settings: dict) -> MinimizePlan:
+    leaves: list = []
+    structure = tree.flatten(args, leaves)
+    about = (structure, tuple(map(objectives.described, leaves)))
+    store = _plans(fun, "_objectives")
+    key = (shape, start.dtype, about)
+    settled = (solver.name, tuple(sorted(settings.items())), None if limits is None else tuple(b.tobytes() for b in limits))
+    try:
+        found = store.get(key)
+    except TypeError:               # an argument that is neither a tensor nor hashable
+        found, store, key = None, {}, None
+    if found is not None:
+        plan = next(iter(found.values()))
+        if not plan.fits():
+            found = None
+    if found is None:
+        while len(store) >= MOST_PLANS:
+            del store[next(iter(store))]
+        found = store[key] = {}
+    plan = found.get(settled)
+    if plan is None:
+        objective = (next(iter(found.values())).objective if found
+                     else objectives.minimised("minimize", fun, shape, start.dtype, args))
+        while len(found) >= MOST_PLANS:
+            del found[next(iter(found))]
+        plan = found[settled] = MinimizePlan(fun, shape, solver, objective, math.prod(shape), 0, settings, limits)
+    return plan
