@@ -18,8 +18,8 @@ from .autograd import enable_grad
 from .dispatch import cast, into
 from .elementwise import elementwise
 from .functions.factories import full
-from .functions.reduce import dims_of, tensor_of
 from .functions.join import cat
+from .functions.reduce import dims_of, tensor_of
 from .general import GeneralCaller
 from .tape import modes
 from .tensor import KIND, Tensor

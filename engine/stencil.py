@@ -25,8 +25,8 @@ from .dispatch import cast, into
 from .elementwise import elementwise
 from .errors import ShapeError
 from .functions.factories import full
-from .functions.reduce import tensor_of
 from .functions.join import cat
+from .functions.reduce import tensor_of
 from .general import GeneralCaller
 from .promotion import NUMBERS, constant
 from .tape import modes
@@ -154,7 +154,7 @@ class Stencil:
         """A box of an array with as many neighbours on each side as accesses reach; those outside come from the boundary mode."""
         for d, (first, last) in enumerate(box):
             index, outside = _positions(first - self.low[d], last + self.high[d], x.shape[d], self.boundary)
-            x = BOOK["index_select"].on_arrays(x, index, dim=d) if x.size else np.empty(
+            x = BOOK["index_select"].on_arrays(x, index, first=d, last=d + 1) if x.size else np.empty(
                 (*x.shape[:d], len(index), *x.shape[d + 1:]), x.dtype)
             if outside.any():
                 x = copies.copy(x)

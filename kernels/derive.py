@@ -73,8 +73,8 @@ class Scalar:
         self.function = function = getattr(function, "py_func", function)
         self.kinds, self.complex_numbers, self.fastmath = dict(kinds or {}), complex_numbers, fastmath
         self.name = function.__name__ if function.__name__.isidentifier() else "function"
-        self.file, self.first = getattr(function.__code__, "co_filename", "?"), function.__code__.co_firstlineno
-        self.definition, self.text = _parsed(function)
+        self.file = function.__code__.co_filename
+        self.definition, self.text, self.first = _parsed(function)
         arguments = self.definition.args
         if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.defaults:
             raise self.error(self.definition, "its parameters must be plain: no defaults, no *args, no keyword-only ones")
@@ -141,26 +141,39 @@ def typed(source: str, **names: object) -> types.FunctionType:
     return made
 
 
-def _parsed(function: types.FunctionType) -> tuple[ast.FunctionDef, str]:
-    text = getattr(function, "source", None)
-    if not isinstance(text, str):
-        try:
+def _parsed(function: types.FunctionType) -> tuple[ast.FunctionDef, str, int]:
+    """The definition of a function, the text that its line numbers count in, and that text's first line in its file."""
+    text, first = getattr(function, "source", None), function.__code__.co_firstlineno
+    try:
+        if not isinstance(text, str):
+            if function.__name__ == "<lambda>":
+                return _parsed_lambda(function)
             text = textwrap.dedent(inspect.getsource(function))
-        except (OSError, TypeError):
-            raise SourceError(f"{function.__name__}: its source is not to be had (a function typed at a prompt or made by exec): "
-                              "put it in a file") from None
-    tree = ast.parse(text)
+        tree = ast.parse(text)
+    except (OSError, SyntaxError, TypeError):
+        raise SourceError(f"{function.__name__}: its source is not to be had (a function typed at a prompt or made by exec): "
+                          "put it in a file") from None
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == function.__name__:
             if isinstance(node, ast.AsyncFunctionDef):
-                raise SourceError(f"{function.__name__}: an async function cannot be a kernel")
-            return node, text
-    names = list(function.__code__.co_varnames[:function.__code__.co_argcount])
-    found = [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and [a.arg for a in n.args.args] == names]
-    if len(found) != 1:
+                raise SourceError(f"{function.__name__}: an async function cannot be a kernel\n  {function.__code__.co_filename}, "
+                                  f"line {first}")
+            return node, text, first
+    raise SourceError(f"{function.__name__}: its source does not hold a function of this name; give it a `def` of its own")
+
+
+def _parsed_lambda(function: types.FunctionType) -> tuple[ast.FunctionDef, str, int]:
+    """The lambda whose body spans the places that its instructions come from; there may be several on a line."""
+    text = "".join(inspect.findsource(function)[0])
+    places = [(line, column) for line, _, column, _ in function.__code__.co_positions() if line and column]
+    found = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Lambda) and all(
+        (n.body.lineno, n.body.col_offset) <= p <= (n.body.end_lineno, n.body.end_col_offset) for p in places)]
+    found = [n for n in found if n.lineno <= function.__code__.co_firstlineno <= n.body.end_lineno]
+    if not found:
         raise SourceError(f"{function.__name__}: its source cannot be told apart on its line; give it a `def` of its own")
+    found.sort(key=lambda n: (n.body.end_lineno - n.body.lineno, n.body.end_col_offset - n.body.col_offset))    # the innermost
     body = ast.copy_location(ast.Return(found[0].body), found[0].body)
-    return ast.copy_location(ast.FunctionDef("function", found[0].args, [body], []), found[0]), text
+    return ast.copy_location(ast.FunctionDef("function", found[0].args, [body], []), found[0]), text, 1
 
 
 class _Writer:
@@ -511,7 +524,7 @@ class _Writer:
         if word not in ("+", "-", "*", "/", "%"):
             return self.without(node)
         a, b = self.held(x), self.held(y)
-        value = self.let(f"{a} {word} {b}")
+        value = self.let(self.ratio(a, b) if word == "/" else f"{a} {word} {b}")
         quotient = self.let(f"_T({a} // {b})") if word == "%" and any(y.tangents) else ""
         tangents = []
         for t, s in zip(x.tangents, y.tangents, strict=True):
@@ -524,10 +537,18 @@ class _Writer:
             elif word == "*":
                 tangents.append(self.let(" + ".join([f"{t} * {b}"] * bool(t) + [f"{a} * {s}"] * bool(s))))
             elif word == "/":
-                tangents.append(self.let(f"({t} - {value} * {s}) / {b}" if t and s else f"{t} / {b}" if t else f"-{value} * {s} / {b}"))
+                above = f"({t} - {value} * {s})" if t and s else t or f"(-{value} * {s})"
+                tangents.append(self.let(self.ratio(above, b)))
             else:
                 tangents.append(self.let(f"{t} - {quotient} * {s}" if t and s else f"-{quotient} * {s}") if s else t)
         return E(value, "float", tuple(tangents))
+
+    def ratio(self, a: str, b: str) -> str:
+        """The text of a quotient; complex ones by the book's operator, as Numba's would raise."""
+        if not self.scalar.complex_numbers:
+            return f"{a} / {b}"
+        self.names["op_div"] = BOOK["div"]
+        return f"op_div({a}, {b})"
 
     def number(self, x: E, node: ast.expr) -> None:
         if isinstance(x.kind, tuple):
@@ -830,6 +851,8 @@ class _Writer:
             return E(f"({x.text} {word} {y.text})", "int", literal=x.literal and y.literal)
         if word not in ("+", "-", "*", "/", "//", "%"):
             raise self.problem(f"`{ast.unparse(node)}`: {word} is for integers", node)
+        if word == "/":
+            return E(f"({self.ratio(self.as_kind(x, 'float'), self.as_kind(y, 'float'))})", "float")
         return E(f"({self.as_kind(x, 'float')} {word} {self.as_kind(y, 'float')})", "float")
 
     def plain_power(self, node, x: E, y: E, whole: bool) -> E:
@@ -877,7 +900,7 @@ class _Writer:
             return E(f"abs({arguments[0].text})", "int")
         if target is math.log and len(arguments) == 2:
             self.names["op_log"] = BOOK["log"]
-            return E(f"(op_log({texts[0]}) / op_log({texts[1]}))", "float")
+            return E(f"({self.ratio(f'op_log({texts[0]})', f'op_log({texts[1]})')})", "float")
         known = "pow" if target is pow and len(arguments) == 2 else record_of(target)
         if known is not None:
             op = BOOK[known]

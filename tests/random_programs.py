@@ -102,7 +102,7 @@ def cast(tensors, x, b, c, d):
 @step
 def integers(tensors, x, b, c, d):
     k = x if not is_float(x) and x.dtype is not engine.bool else (x > 0).long() + 2
-    return [lambda: k * 3 + 1, lambda: k // 2, lambda: k % 3, lambda: k ^ 5, 
+    return [lambda: k * 3 + 1, lambda: k // 2, lambda: k % 3, lambda: k ^ 5,
             lambda: k.sum(-1) if k.ndim else k, lambda: -k][b % 6]()
 
 

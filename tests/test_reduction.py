@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_said():
 def test_a_second_process_takes_it_from_the_store(tmp_path):
     file = tmp_path / "own.py"
     file.write_text("import sys, engine\nfrom kernels.cpu import native\n"
-                    "@reduction(start=0.0, map=lambda x: x * x)\ndef squares(a, b):\n    return a + b\n"
-                    "print(squares(engine.tensor([1.0, 2.0])).item(), native.compilations, 'numba' in sys.modules)\n")
+                    "@engine.reduction(start=0.0, map=lambda x: x * x)\ndef total_of_squares(a, b):\n    return a + b\n"
+                    "print(total_of_squares(engine.tensor([1.0, 2.0])).item(), native.compilations, 'numba' in sys.modules)\n")
     first, second = (subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=120) for _ in range(2))
     assert first.stdout.startswith("5.0") and second.stdout == "5.0 0 False\n", second.stderr

@@ -1,7 +1,7 @@
 """Backward passes that stay one call in a trace: those of recurrent layers, a node for each step in operators.
 
-`Adjoint` stands in the graph like an operator of the book: on arrays it is the record's `quick`, on tensors (a backward pass that is
-itself differentiated) the record's adjoint.
+`Adjoint` stands in the graph like an operator of the book: on arrays it is the record's `quick`, on tensors (a backward
+pass that is itself differentiated) the record's adjoint.
 """
 from __future__ import annotations
 

@@ -112,7 +112,8 @@ def replay_gradients(compiled, node, cotangents) -> list:
     """The gradients of a compiled function as recorded functions of its inputs and cotangents."""
     joint = compiled.joint
     if joint.stops:
-        raise GradError(f"a compiled function that uses {joint.stops} cannot give gradients with create_graph=True: derivatives must not "
+        raise GradError(f"a compiled function that uses {joint.stops} cannot give gradients with create_graph=True: "
+                        "derivatives must not "
                         "go through what it stops; compile the function of the gradients instead, or call it uncompiled")
     graph = joint.graph
     values: dict[int, Tensor] = {}

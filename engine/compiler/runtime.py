@@ -1,7 +1,8 @@
 """What a program finds out anew at each run: random numbers, and Python numbers taken out of tensors.
 
-`Drawn` and `Reserved` are sources of captured values, like `tracing.Owner`: they draw from the generator that the function drew from,
-in the same order, so that a program gives what eager calls give. `Live` stands for the number that `item()` gives while a trace
+`Drawn` and `Reserved` are sources of captured values, like `tracing.Owner`: they draw from the generator that the function
+drew from, in the same order, so that a program gives what eager calls give. `Live` stands for the number that `item()`
+gives while a trace
 runs: arithmetic with it is written down, so that it need not be the same next time; whatever else looks at it makes a guard.
 """
 from __future__ import annotations

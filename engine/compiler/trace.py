@@ -71,7 +71,8 @@ def root(array: np.ndarray) -> np.ndarray:
 class Tracer:
     """Records one run. `graph` grows with every launch.
 
-    `strict`: Untraceable is raised at once, and so for random numbers; otherwise the function runs on to its end, `failed` says why.
+    `strict`: Untraceable is raised at once, and so for random numbers; otherwise the function runs on to its end, `failed`
+    says why.
     """
 
     def __init__(self, strict: bool = False):

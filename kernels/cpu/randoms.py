@@ -221,8 +221,8 @@ def _poisson_ufunc(dtype: str) -> np.ufunc:
 
 
 def poisson(rates: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Poisson numbers of these rates (none negative, none NaN), C-contiguous; from 1e15 on the rate itself. `words`: see `reserved`;
-    an element takes a block.
+    """Poisson numbers of these rates (none negative, none NaN), C-contiguous; from 1e15 on the rate itself. `words`: see
+    `reserved`; an element takes a block.
     """
     out = np.empty(rates.shape, rates.dtype)
     if rates.size:
