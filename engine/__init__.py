@@ -36,8 +36,8 @@ globals().update(PUBLIC)
 
 strided = "strided"             # the only layout, a name; memory formats are in `functions.memory_format`
 
-_SUBMODULES = ("autograd", "compiler", "cuda", "fft", "func", "library", "linalg", "nn", "optim", "optimize", "special", "testing", "training",
-               "utils", "vision", "viz")
+_SUBMODULES = ("autograd", "compiler", "cuda", "fft", "func", "library", "linalg", "nn", "optim", "optimize", "special", "testing",
+               "training", "utils", "vision", "viz")
 _LATER = {name: f"{__name__}.{name}" for name in _SUBMODULES}
 _FROM_AUTOGRAD = ("enable_grad", "inference_mode", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "is_grad_enabled",
                   "is_inference_mode_enabled", "no_grad", "set_grad_enabled")
@@ -61,7 +61,7 @@ def __getattr__(name: str):
     elif name == "compile":
         found = importlib.import_module(f"{__name__}.compiler").compile
     elif name in ("elementwise", "reduction", "stencil"):
-        found = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+        found = getattr(importlib.import_module(f"{__name__}.written.{name}"), name)
     elif name in ("load", "save"):
         found = getattr(importlib.import_module(f"{__name__}.serialization"), name)
     elif name in _FROM_FUNCTIONAL:

@@ -12,4 +12,6 @@ LARGE = 1 << 15         # elements from which results take pooled memory and ker
 
 def run_large(ufunc: Callable, arrays: Sequence[np.ndarray], *results: np.dtype):
     """Run a pointwise kernel into new memory, on several threads; used where any operand is large."""
-    return sheets.run(ufunc, arrays, results) if ufunc.__class__ is np.ufunc else ufunc(*arrays)
+    if ufunc.__class__ is np.ufunc:
+        return sheets.run(ufunc, arrays, results)
+    return ufunc.large(arrays, results) if hasattr(ufunc, "large") else ufunc(*arrays)

@@ -17,8 +17,8 @@ from . import nn, optim
 from .functions.registry import PUBLIC
 from .tensor import Tensor
 
-UNARY = ["neg", "abs", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan", "tanh", "sigmoid", "relu",
-         "square", "floor", "ceil", "round", "sign", "erf", "isnan", "isfinite"]
+UNARY = ["neg", "abs", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan", "tanh", "sigmoid",
+         "relu", "square", "floor", "ceil", "round", "sign", "erf", "isnan", "isfinite"]
 BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "atan2", "eq", "ne", "lt", "le", "gt", "ge"]
 FOLDS = ["sum", "mean", "prod", "amax", "amin", "argmax", "argmin", "var", "std", "logsumexp", "norm"]
 LARGE = 1 << 17             # elements from which pointwise operators use their kernels over rows

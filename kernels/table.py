@@ -40,14 +40,22 @@ class Kernel:
 def forward_ufunc(operator: Pointwise, dtype: str) -> np.ufunc:
     """The loaded CPU kernel of a pointwise operator computed in `dtype`."""
     from .cpu import maps, native
-    return native.make_ufunc(maps.forward_program(operator, dtype))
+    return _guarded(native, maps.forward_program(operator, dtype))
 
 
 @functools.cache
 def gradient_ufunc(operator: Pointwise, dtype: str, mask: tuple[bool, ...]) -> np.ufunc:
     """The loaded CPU kernel of the gradients that `mask` asks for."""
     from .cpu import maps, native
-    return native.make_ufunc(maps.gradient_program(operator, dtype, mask))
+    return _guarded(native, maps.gradient_program(operator, dtype, mask))
+
+
+def _guarded(native, program) -> Callable:
+    ufunc = native.make_ufunc(program)
+    if not program.interruptible:
+        return ufunc
+    from .cpu.patience import Guarded
+    return Guarded(ufunc)
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 A `Text` is a scalar function, read for real and for complex numbers; `Written` is the pointwise record of one, whose partials are
 `Written` again, to any order. All partials of one function, or all results of one that returns several, are parts of one `Joint`,
-which a kernel runs once. Called by `engine.elementwise`; how functions are read and derived is in `kernels.derive`.
+which a kernel runs once. Called by `engine.written.elementwise`; how functions are read and derived is in `kernels.derive`.
 """
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class Text:
 def _picked(function: types.FunctionType, index: int, name: str) -> types.FunctionType:
     """A function for kernels: one of the results of another."""
     arguments = ", ".join(function.__code__.co_varnames[:function.__code__.co_argcount])
-    made = typed(f"def f_{name}({arguments}):\n    return {function.__name__}({arguments})[{index}]\n", **{function.__name__: function})
+    text = f"def f_{name}({arguments}):\n    return {function.__name__}({arguments})[{index}]\n"
+    made = typed(text, **{function.__name__: function})
+    made.loops = function.loops
     made.complex_numbers, made.shown = function.complex_numbers, lambda line: function.shown(1)
     return made
 
@@ -69,17 +71,23 @@ class Joint:
         """The function for a dtype computed in, and the dtype that its number literals take."""
         return _body(self.text, self.wanted, dtype)
 
+    @property
+    def loops(self) -> bool:
+        """Whether there is a loop in it that may not end."""
+        return self.owner.loops
+
 
 @dataclasses.dataclass(eq=False, kw_only=True, repr=False)
 class Written(Pointwise):
     """A pointwise record whose scalar function a user has written, or that follows from one.
 
-    `text`: the function; `variables`: those of its parameters that it is differentiated by; `joint`: the function of several results
-    of which this is one, and which one; `family`: the first record and all that follow from it; `stated`: partial derivatives given by the user, a function of the inputs and the result
-    that gives one expression (or None) for each of `variables`.
+    `text`: the function; `variables`: those of its parameters that it is differentiated by; `joint`: the function of several
+    results of which this is one, and which one; `family`: the first record and all that follow from it; `stated`: partial
+    derivatives given by the user, a function of the inputs and the result that gives one expression (or None) for each of
+    `variables`.
     """
 
-    scalar: Callable | None = None
+    scalar: Callable | None = dataclasses.field(default_factory=lambda: None)       # a default would be found in the class
     text: Text
     variables: tuple[str, ...] = ()
     joint: tuple[Joint, int] | None = None
@@ -108,6 +116,11 @@ class Written(Pointwise):
         """The function for a dtype computed in, and the dtype that its number literals take."""
         return _body(self.text, (), dtype)
 
+    @property
+    def loops(self) -> bool:
+        """Whether there is a loop in it that may not end."""
+        return self.scalar.loops
+
     def _partials(self, *operands) -> tuple:
         """The partial derivatives at the inputs and the result behind them."""
         if self.stated is not None:
@@ -132,7 +145,8 @@ class Written(Pointwise):
 def follower(op: Written, name: str, text: Text, joint: tuple[Joint, int] | None) -> Written:
     """A record that follows from another: a partial derivative of it, one of its results."""
     return Written(name=name, text=text, joint=joint, dtypes=op.dtypes, refusals=op.refusals, floating=True,
-                   inputs=tuple(f"u_{n}" for n in op.inputs), operands=op.operands, function=False, method=False, doc=f"Part of `{op.name}`.", arguments=op.arguments,
+                   inputs=tuple(f"u_{n}" for n in op.inputs), operands=op.operands, function=False, method=False,
+                   doc=f"Part of `{op.name}`.", arguments=op.arguments,
                    check=op.check, family=op.family, variables=tuple(f"u_{v}" for v in op.variables))
 
 

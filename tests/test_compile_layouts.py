@@ -1,4 +1,4 @@
-"""Compiled programs that write regions of every kind of layout, and recurrent layers: straight-line code and loop nests against eager."""
+"""Compiled programs that write regions of every kind of layout, and recurrent layers, against eager."""
 import numpy as np
 import pytest
 

@@ -161,9 +161,34 @@ def check_branches(text):
         assert found == pytest.approx(exact, rel=1e-11)
 
 
+def check_isotherm(text):
+    found = numbers(r"    [ab] = (\S+) \+- (\S+), true (\S+)\n", text)
+    assert len(found) == 6 and all(abs(x - true) < 4 * error for x, error, true in (found[:3], found[3:]))
+    assert 0.2 < numbers(r"Root mean square left: (\S+) bar", text)[0] < 0.4
+    assert numbers(r"Coexistence at 280 K: \S+ bar, slopes in the volume \[(\S+), (\S+)\]", text) == [0, 0]
+
+
+def check_kepler(text):
+    assert numbers(r"is left with (\S+) at most", text)[0] < 1e-14
+    differences = numbers(r"theorem differ by (\S+) of it at most", text)
+    assert len(differences) == 2 and max(differences) < 1e-9
+
+
+def check_heat(text):
+    before, after = numbers(r"(?:measured|recovered) +(\S+) % away", text)
+    assert after < 0.7 * before and numbers(r"what was measured by (\S+)", text)[0] < 0.005
+    assert numbers(r"slices in NumPy by (\S+)", text)[0] < 1e-6
+
+
+def check_mandelbrot(text):
+    assert abs(numbers(r"an area of about (\S+) ", text)[0] - 1.5066) < 0.05
+    assert numbers(r"by hand differ by (\S+) of it", text)[0] < 1e-10
+
+
 CHECKS = {"network": check_network, "paraboloids": check_paraboloids, "optimizers": check_optimizers,
           "activations": check_activations, "digits": check_digits, "convolution": check_convolution, "sine": check_sine,
-          "graph": check_graph, "compiled_step": check_compiled_step, "robot_arm": check_robot_arm, "branches": check_branches}
+          "graph": check_graph, "compiled_step": check_compiled_step, "robot_arm": check_robot_arm, "branches": check_branches,
+          "isotherm": check_isotherm, "kepler": check_kepler, "heat": check_heat, "mandelbrot": check_mandelbrot}
 
 
 @pytest.mark.parametrize("name", CHECKS)

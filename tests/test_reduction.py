@@ -8,7 +8,7 @@ import pytest
 
 import engine
 from engine.autograd import gradcheck, gradgradcheck
-from engine.reduction import reduction
+from engine.written.reduction import reduction
 
 
 @reduction(map=lambda x: (x, x * x), start=(0.0, 0.0), finish=lambda s, q, n: math.sqrt(q / n - (s / n) ** 2))

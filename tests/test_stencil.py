@@ -4,7 +4,7 @@ import pytest
 
 import engine
 from engine.autograd import gradcheck, gradgradcheck
-from engine.stencil import stencil
+from engine.written.stencil import stencil
 
 MODES = ["constant", "edge", "reflect", "symmetric", "wrap"]
 

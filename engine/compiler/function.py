@@ -81,7 +81,7 @@ class Variant:
         """Whether arguments lie in the memory of tensors that the function found elsewhere."""
         own = {id(trace.root(t._array)) for k, t in enumerate(tensors) if all(k != j for j, _ in self.fixed)}
         arrays = [o.array() for o in self.recorded.owners if not o.computed]
-        return any([(id(a) if a.base is None else id(trace.root(a))) in own for a in arrays])
+        return any((id(a) if a.base is None else id(trace.root(a))) in own for a in arrays)
 
     def run(self, tensors: list[Tensor]):
         """(results as arrays, new values of writes) for tensors of the signature; MISS where a guard sees another value."""

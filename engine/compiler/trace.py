@@ -80,6 +80,7 @@ class Tracer:
         self.differentiates = modes.enabled     # while the function itself runs: not its backward pass
         self.stops = ""                         # what the function does that keeps derivatives from going through its values
         self.lives: list[weakref.ref] = []
+        self.versions: dict[int, int] = {}              # of captured tensors when they were first used, by id
         self.graph = Graph()
         self.blocks: dict[int, list[Block]] = {}        # id of the root array -> blocks in it
         self.alive: list = []                           # no memory may be used twice during a trace
@@ -131,6 +132,8 @@ class Tracer:
             value = self.add(whole, None)
             value.array = whole if owner is not None else np.array(whole)       # later writes must not change a constant
             self.graph.captured.append((value, owner))
+            if owner is not None:
+                self.versions.setdefault(id(owner), owner._version)
             if whole is array:
                 return value.whole()
             block = self.block(array)

@@ -286,7 +286,7 @@ class _Collector:
             joint = autodiff.backward_of(self.tracer, [self.made[k] for k in needed], needed, self.start, self.target)
         self.capture()
         written = self.writes()
-        bumps = self.versions() + [(t, 1) for t in written if t.owner is not None]
+        bumps = self.versions() + [(t, self.bumped(t.owner.get())) for t in written if t.owner is not None]
         if joint is None:
             improve(self.graph)
         else:
@@ -456,6 +456,10 @@ class _Collector:
             self.graph.writes.append((block.first, block.value))
             targets.append(places[id(block.first)])
         return targets
+
+    def bumped(self, t: Tensor) -> int:
+        """How often a captured tensor was written."""
+        return max(1, t._version - self.tracer.versions.get(id(t), t._version))
 
     def versions(self) -> list[tuple[Target, int]]:
         """How often arguments were written."""

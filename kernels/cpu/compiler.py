@@ -63,12 +63,13 @@ def compile_program(program, target: str = "") -> tuple[str, list[str], bytes]:
 def _blame_user(error: NumbaError, namespace: dict) -> None:
     """Raise a short error that shows the user's line, where what Numba could not compile was written by a user."""
     from ..derive import SourceError
-    texts = {python.__name__: python for made in list(namespace.values()) for python in _typed_below(getattr(made, "py_func", None))}
+    called = [getattr(made, "py_func", None) for made in list(namespace.values())]
+    texts = {python.__name__: python for function in called for python in _typed_below(function)}
     for name, line in re.findall(r'File "<(\w+)>", line (\d+)', str(error)):
         if name in texts:
             function, place = texts[name].shown(int(line))
-            said = [t.strip() for t in str(error).splitlines() if t.strip() and not t.startswith(("Failed in", "\x1b[1m\x1b[1mFailed"))]
-            reason = re.sub(r"\x1b\[\d*m", "", said[0]) if said else type(error).__name__
+            said = [t.strip() for t in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()]
+            reason = " ".join([t.removeprefix(">>> ") for t in said if t and not t.startswith("Failed in")][:2])
             raise SourceError(f"{function}: Numba cannot compile this for these operands: {reason}\n  {place}") from None
 
 
@@ -101,7 +102,8 @@ def _namespace(program) -> dict:
         space[f"as_{name}"] = COMPUTE[name]
     space["half_to_float"], space["float_to_half"] = lowering.libm.half_to_float, lowering.libm.float_to_half
     for name, (function, literal_type) in program.functions.items():
-        space[name] = jit_scalar(function, COMPUTE[literal_type] if literal_type else None, program.fastmath.get(name, ()))
+        space[name] = jit_scalar(function, COMPUTE[literal_type] if literal_type else None, program.fastmath.get(name, ()),
+                                 program.interruptible)
     return space
 
 
@@ -137,14 +139,15 @@ class _WeakLiterals(ast.NodeTransformer):
 
 
 @functools.lru_cache(maxsize=1024)
-def jit_scalar(function, literal_type, fastmath=()):
+def jit_scalar(function, literal_type, fastmath=(), interruptible=False):
     """A scalar Python function as an always inlined Numba function; the Python functions that it calls follow.
 
-    `literal_type` is the Numba type its number literals take; None leaves them as Numba types them.
+    `literal_type` is the Numba type its number literals take; None leaves them as Numba types them. `interruptible`: loops of
+    users' functions ask whether they shall end.
     """
     function = getattr(function, "scalar", function)
     if hasattr(function, "typed"):
-        return _jit_typed(function, literal_type)
+        return _jit_typed(function, literal_type, interruptible)
     tree = ast.parse(textwrap.dedent(_source(function)))
     definition = _definition(tree, function)
     definition.decorator_list = []
@@ -168,7 +171,7 @@ def jit_scalar(function, literal_type, fastmath=()):
     return lean.function(space[definition.name], own, **options)
 
 
-def _jit_typed(function, literal_type):
+def _jit_typed(function, literal_type, interruptible):
     """A function of `kernels.derive`, whose text says `_T(...)` where a number takes the type that is computed in."""
     space = {**function.__globals__, "_T": literal_type}
     complex_numbers = getattr(function, "complex_numbers", False)
@@ -178,12 +181,21 @@ def _jit_typed(function, literal_type):
             value = value.body("complex128")[0]
         value = getattr(value, "scalar", value)
         if isinstance(value, python_types.FunctionType):
-            space[name] = jit_scalar(value, literal_type)
+            space[name] = jit_scalar(value, literal_type, (), interruptible and hasattr(value, "typed"))
+    if not interruptible:
+        space["interrupted"] = _never
+    elif "engine_patience" in function.__code__.co_names:
+        space.update(engine_patience=types.ExternalFunction("engine_patience", types.int64()), stop_asked=intrinsics.stop_asked)
     options = {"fastmath": set(function.fastmath)} if getattr(function, "fastmath", ()) else {}
     made = python_types.FunctionType(function.__code__, space, function.__name__)
     if hasattr(function, "shown"):
         made.shown = function.shown
     return lean.function(made, **options)
+
+
+@lean.function
+def _never(count):
+    return False
 
 
 def _check_unchanged(function, definition) -> None:

@@ -180,6 +180,16 @@ def atomic_swap_if(typing, base, index, expected, value):
 
 
 @intrinsic
+def stop_asked(typing):
+    """The word that tells loops to end (`kernels.cpu.patience`)."""
+    def emit(context, builder, signature, args):
+        name = "engine_stop"
+        found = builder.module.globals.get(name) or ir.GlobalVariable(builder.module, ir.IntType(64), name)
+        return builder.load_atomic(found, "monotonic", 8)
+    return types.int64(), emit
+
+
+@intrinsic
 def breathe(typing):
     """Tell the core that this is a spin loop (x86 `pause`, ARM `yield`)."""
     def emit(context, builder, signature, args):

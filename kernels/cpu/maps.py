@@ -105,6 +105,7 @@ def map_program(name: str, names: list[str], outputs: list, in_types: tuple[str,
     return Program(name + "_rows" * rows, "\n".join(code) + "\n",
                    functions={f"op_{o.name}": o.body(compute) for o in operators},
                    inputs=tuple(in_types), outputs=tuple(out_types), work=work,
+                   interruptible=any(getattr(o, "loops", False) for o in operators),
                    rows=None if rows else (
                        lambda: map_program(name, names, outputs, in_types, out_types, compute, work, numbers, rows=True)))
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import packs, store
+from . import patience
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Program:
     `functions` maps names in the source to (plain Python function, type of its number literals or None);
     `signature` is a gufunc's ("(r,b)->(b)") or "" for a pointwise loop; `work` is the number of elements that one outer
     step stands for in a pointwise loop (heavier functions split over threads earlier); `rows` makes the program of the same
-    pointwise kernel over rows.
+    pointwise kernel over rows; `interruptible`: loops in its functions can be told to end (`kernels.cpu.patience`).
     """
     name: str
     source: str
@@ -37,12 +38,14 @@ class Program:
     fastmath: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     work: int = 1
     rows: Callable[[], Program] | None = None
+    interruptible: bool = False
 
     def key(self, machine: str | None = None) -> str:
         """A hash of what decides the machine code; with `machine` "" of the source alone."""
         functions = [f"{n}:{t}:{store.identity(f)}" for n, (f, t) in sorted(self.functions.items())]
-        return store.digest(store.machine() if machine is None else machine, self.name, self.source, self.entry, repr(sorted(self.externals.items())),
-                            repr(sorted(self.fastmath.items())), *functions)
+        machine = store.machine() if machine is None else machine
+        return store.digest(machine, self.name, self.source, self.entry, repr(sorted(self.externals.items())),
+                            repr(sorted(self.fastmath.items())), *["interruptible"] * self.interruptible, *functions)
 
 
 _lock = threading.RLock()
@@ -74,6 +77,8 @@ def link(program: Program) -> int:
     from llvmlite import binding as llvm
     with _lock:
         about, code = machine_code(program)
+        if program.interruptible:
+            patience.install()
         for tell in watchers:
             tell(program)
         if not _engines:

@@ -16,6 +16,9 @@ import time
 
 import numpy as np
 
+from . import patience
+from .patience import TURNS
+
 # Words of the pool's block; hot ones lie on cache lines of their own.
 BUSY, NEXT, ACTIVE, GENERATION, CHUNKS, TASK, WORKERS, QUIT, EXITED, FIRST_WORKER = 0, 8, 16, 24, 32, 33, 34, 35, 36, 40
 # Words of a worker's block.
@@ -94,8 +97,12 @@ def kernel(args, dimensions, steps, data):
             PyThread_release_lock(word(worker, {LOCK}))
     claim(pool, task)
     atomic_store(pool, {NEXT}, {CLOSED})
+    turns = 0
     while atomic_load(pool, {ACTIVE}) != 0:     # the task lives on this stack: leave only when nobody is in it
         breathe()
+        turns += 1
+        if turns & {TURNS} == 0:                # a worker may be in a loop without end
+            engine_patience()
     atomic_store(pool, {BUSY}, 0)
 '''
 
@@ -152,7 +159,9 @@ def wrap(program, kernel: int) -> tuple[int, int]:
     global _loop
     from .native import Program, link
     if _loop is None:
-        _loop = link(Program("pool", _LOOP, externals={"PyThread_release_lock": _LOCKS["PyThread_release_lock"]}))
+        patience.install()
+        _loop = link(Program("pool", _LOOP, externals={
+            "PyThread_release_lock": _LOCKS["PyThread_release_lock"], "engine_patience": ("int64", ())}))
     operands = [part.strip("() ").split(",") if part.strip("() ") else []
                 for side in program.signature.split("->") for part in side.split("),(")] if program.signature else []
     nargs = len(program.inputs) + len(program.outputs)

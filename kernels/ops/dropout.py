@@ -80,5 +80,6 @@ def dropout(x, words, below, scale):
         if x.size >= pool.GRAIN // 8:
             pool.ensure()
         flat = out.reshape(-1)
-        _ufunc(x.dtype.name)(fills.base_of(flat), words[0], words[1], np.array(below, np.uint64), scale, x.reshape(-1), flat, mask.reshape(-1))
+        below = np.array(below, np.uint64)
+        _ufunc(x.dtype.name)(fills.base_of(flat), words[0], words[1], below, scale, x.reshape(-1), flat, mask.reshape(-1))
     return out, mask

@@ -16,10 +16,11 @@ from perf.cases import (
     reduce,
     tiny,
     training,
+    user_kernels,
 )
 
 GROUPS = (
     *tiny.GROUPS, *pointwise.GROUPS, *reduce.GROUPS, *process.GROUPS, *accuracy.GROUPS, *convolution.GROUPS,
     *normalization.GROUPS, *classify.GROUPS, *recurrent.GROUPS, *training.GROUPS, *loading.GROUPS,
-    *compiled.GROUPS, *minimize.GROUPS,
+    *compiled.GROUPS, *minimize.GROUPS, *user_kernels.GROUPS,
 )

@@ -19,19 +19,19 @@ from kernels.book import BOOK, FLOATS, Structural
 from kernels.cpu import buffers, copies, sheets
 from kernels.table import forward_ufunc
 
-from . import dtypes
-from .autograd import enable_grad
-from .dispatch import cast, into
+from .. import dtypes
+from ..autograd import enable_grad
+from ..dispatch import cast, into
+from ..errors import ShapeError
+from ..functions.factories import full
+from ..functions.join import cat
+from ..functions.reduce import tensor_of
+from ..general import GeneralCaller
+from ..promotion import NUMBERS, constant
+from ..tape import modes
+from ..tensor import KIND, KIND_OF_NUMPY, Tensor, wrap
+from ..walk import grad as gradient_of
 from .elementwise import elementwise
-from .errors import ShapeError
-from .functions.factories import full
-from .functions.join import cat
-from .functions.reduce import tensor_of
-from .general import GeneralCaller
-from .promotion import NUMBERS, constant
-from .tape import modes
-from .tensor import KIND, KIND_OF_NUMPY, Tensor, wrap
-from .walk import grad as gradient_of
 
 BOUNDARIES = ("constant", "reflect", "symmetric", "edge", "wrap", "valid")
 _ALIASES = {"zero": "constant", "nearest": "edge", "replicate": "edge", "periodic": "wrap", "circular": "wrap", "mirror": "reflect"}

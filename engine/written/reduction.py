@@ -13,17 +13,17 @@ from typing import Any
 from kernels import derive
 from kernels.book import BOOK, FLOATS, Fold
 
-from . import dtypes
-from .autograd import enable_grad
-from .dispatch import cast, into
+from .. import dtypes
+from ..autograd import enable_grad
+from ..dispatch import cast, into
+from ..functions.factories import full
+from ..functions.join import cat
+from ..functions.reduce import dims_of, tensor_of
+from ..general import GeneralCaller
+from ..tape import modes
+from ..tensor import KIND, Tensor
+from ..walk import grad as gradient_of
 from .elementwise import elementwise
-from .functions.factories import full
-from .functions.join import cat
-from .functions.reduce import dims_of, tensor_of
-from .general import GeneralCaller
-from .tape import modes
-from .tensor import KIND, Tensor
-from .walk import grad as gradient_of
 
 
 def reduction(combine: Callable | None = None, *, map: Callable | None = None, start: float | Sequence[float],

@@ -14,10 +14,9 @@ from typing import Any
 from kernels import derive, written
 from kernels.book import BOOK, COMPLEX, FLOATS, SAME, TO_BOOL
 
-from . import dtypes
-from .dispatch import attach, into
-from .errors import DTypeError
-from .tensor import Tensor
+from ..dispatch import attach, into
+from ..errors import DTypeError
+from ..tensor import Tensor
 
 FLAGS = ("afn", "arcp", "contract", "fast", "ninf", "nnan", "nsz", "reassoc")
 
@@ -33,8 +32,8 @@ def elementwise(function: Callable | None = None, *, derivative: Callable | Sequ
             return limit + math.log(1.0 + x - limit)
 
     The function may use local variables, `if`, `while`, `for ... in range`, early returns, tuples, `math`, `cmath`, NumPy's scalar
-    functions, constants from outside, and other scalar functions (plain, jitted, or operators made here). It returns a number, a truth
-    value, or a tuple of numbers; then the operator returns a tuple of tensors. Its derivatives are those of the path that was taken.
+    functions, constants from outside, and other scalar functions (plain, jitted, or operators made here). It returns a number, a
+    truth value, or a tuple of numbers; then the operator returns a tuple of tensors. Derivatives are those of the path taken.
 
     Operands: tensors and Python numbers, broadcast, promoted to one dtype; integers are computed in the default float dtype.
     nondifferentiable: parameters that are integers (computed as int64) or flags.
@@ -46,7 +45,8 @@ def elementwise(function: Callable | None = None, *, derivative: Callable | Sequ
         of an operator of the engine's.
     """
     if function is None:
-        return functools.partial(elementwise, derivative=derivative, nondifferentiable=nondifferentiable, name=name, fastmath=fastmath)
+        return functools.partial(elementwise, derivative=derivative, nondifferentiable=nondifferentiable, name=name,
+                                 fastmath=fastmath)
     function = getattr(function, "__elementwise__", getattr(function, "py_func", function))
     if not isinstance(function, types.FunctionType):
         raise TypeError(f"elementwise: a function is needed, not {type(function).__name__}")
@@ -54,7 +54,7 @@ def elementwise(function: Callable | None = None, *, derivative: Callable | Sequ
     flags = _checked_flags(fastmath)
     if isinstance(nondifferentiable, str):
         nondifferentiable = (nondifferentiable,)
-    kinds = {n: "int" for n in nondifferentiable}
+    kinds = dict.fromkeys(nondifferentiable, "int")
     text = written.Text(lambda complex_numbers: function, kinds, flags)
     try:
         scalar, complex_only = text.scalar(), False
@@ -92,8 +92,8 @@ class _Maker:
     def __init__(self, name: str, function: Callable, text: written.Text, scalar: derive.Scalar, complex_only: bool, derivative):
         self.name, self.function, self.text, self.scalar, self.derivative = name, function, text, scalar, derivative
         self.dtypes = COMPLEX if complex_only else FLOATS + COMPLEX
-        self.refusals = {d: f"{name}: it computes with complex numbers; give it complex operands, as by .to(engine.complex128)"
-                         for d in FLOATS} if complex_only else {}
+        words = f"{name}: it computes with complex numbers; give it complex operands, as by .to(engine.complex128)"
+        self.refusals = dict.fromkeys(FLOATS, words) if complex_only else {}
         self.variables = tuple(n for n in scalar.inputs if n not in scalar.kinds)
 
     def made(self) -> Callable:

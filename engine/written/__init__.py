@@ -1,0 +1,1 @@
+"""Kernels that users write: `engine.elementwise`, `engine.reduction` and `engine.stencil`, one file each."""
