@@ -492,16 +492,15 @@ def test_masked_fill_takes_a_tensor_value():
 @pytest.mark.parametrize("name", ["sigmoid", "relu", "where", "lerp", "remainder"])
 def test_float32_kernels_stay_in_32_bits(name):
     """No double-precision arithmetic in the vector code of a float32 kernel (its scalar functions' numbers are weak)."""
-    from numba import cfunc
-
     from kernels import lowering
-    from kernels.cpu import compiler, maps
+    from kernels.cpu import compiler, lean, maps
     program = maps.forward_program(BOOK[name], "float32")
     lowering.register()
     space = compiler._namespace(program)
-    exec(program.source + compiler._ENTRIES[program.entry], space)
-    compiled = cfunc(compiler.SIGNATURES[program.entry], error_model="numpy")(space["entry"])
-    text = compiled._library.get_llvm_str()
+    exec(program.source, space)
+    kernel, signature = lean.function(space["kernel"]), compiler.SIGNATURES[program.entry]
+    lean.object_code(kernel, signature, f"looked_at_{name}")
+    text = str(kernel.overloads[signature.args].library._final_module)
     assert re.search(r"<\d+ x float>", text), "the loop was not vectorised"
     arithmetic = [line for line in text.splitlines() if re.search(r"= (fadd|fsub|fmul|fdiv|fcmp \w+) <\d+ x double>", line)]
     assert not arithmetic, arithmetic[:3]
