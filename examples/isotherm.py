@@ -92,8 +92,8 @@ def rivals(v, temperature):
 
 def main():
     parser = argparse.ArgumentParser(description="Van der Waals isotherms with a phase branch, fitted.")
-    parser.add_argument("--quick", action="store_true", help="ten thousand timed points instead of 500 thousand")
-    count = 10_000 if parser.parse_args().quick else 500_000
+    parser.add_argument("--quick", action="store_true", help="ten thousand timed points instead of 200 thousand")
+    count = 10_000 if parser.parse_args().quick else 200_000
 
     rng = np.random.default_rng(3)
     v, temperature = np.meshgrid(np.geomspace(0.07, 0.8, 30), TEMPERATURES)

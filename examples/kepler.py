@@ -15,15 +15,15 @@ from rivals import library, timed
 
 import engine as torch
 
-STEPS = 9                                   # what libraries that cannot loop on values make for all orbits
+STEPS = 7                                   # for all orbits, where a library cannot loop on values: the least that is as exact
 
 
 @torch.elementwise
 def eccentric_anomaly(M, e):
-    """The solution E of E - e sin E = M, by Newton's iteration from Danby's start."""
+    """The solution E of E - e sin E = M, by Newton's iteration from Danby's start; a step squares the error."""
     E = M + 0.85 * e if math.sin(M) > 0 else M - 0.85 * e
     step = 1.0
-    while abs(step) > 1e-12:
+    while abs(step) > 1e-9:
         step = (E - e * math.sin(E) - M) / (1 - e * math.cos(E))
         E -= step
     return E
@@ -71,7 +71,7 @@ def rivals(M, e):
             for k in range(M.size):
                 x = M[k] + 0.85 * e[k] if math.sin(M[k]) > 0 else M[k] - 0.85 * e[k]
                 step = 1.0
-                while abs(step) > 1e-12:
+                while abs(step) > 1e-9:
                     step = (x - e[k] * math.sin(x) - M[k]) / (1 - e[k] * math.cos(x))
                     x -= step
                 E[k], dM[k] = x, 1 / (1 - e[k] * math.cos(x))

@@ -138,14 +138,15 @@ def first_call(fresh):
 def kepler(xp):
     """The sum of the eccentric anomalies of a million orbits, and its two gradients, of which the thunk returns one.
 
-    Libraries on arrays make nine steps for all. In NumPy's column the derivatives are the implicit function theorem's, by hand.
+    Libraries on arrays make seven steps for all, the least that is as exact. In NumPy's column the derivatives are
+    the implicit function theorem's, by hand.
     """
     rng = np.random.default_rng(0)
     M, e = rng.uniform(0, 2 * np.pi, 10**6), rng.uniform(0, 0.95, 10**6)
 
     def in_arrays(M, e):
         E = M + xp.where(xp.sin(M) > 0, 0.85, -0.85) * e
-        for _ in range(9):
+        for _ in range(7):
             E = E - (E - e * xp.sin(E) - M) / (1 - e * xp.cos(E))
         return E
 
@@ -184,7 +185,7 @@ def eccentric_anomaly():
     def eccentric_anomaly(M, e):
         E = M + 0.85 * e if math.sin(M) > 0 else M - 0.85 * e
         step = 1.0
-        while abs(step) > 1e-12:
+        while abs(step) > 1e-9:
             step = (E - e * math.sin(E) - M) / (1 - e * math.cos(E))
             E -= step
         return E
