@@ -25,10 +25,14 @@ clock = itertools.count(0, -1)
 
 
 class _Modes(threading.local):
-    """Whether this thread records; every thread begins with recording on."""
+    """Whether this thread records; every thread begins with recording on.
+
+    `lost` is told when a tensor with a history becomes a Python float.
+    """
 
     enabled = True
     inference = False
+    lost: Callable[[], object] | None = None
 
 
 modes = _Modes()

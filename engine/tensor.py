@@ -408,6 +408,8 @@ class Tensor:
         return bool(self._array.item())
 
     def __float__(self) -> float:
+        if tape.modes.lost is not None and self.requires_grad:
+            tape.modes.lost()
         return float(self.item())
 
     def __int__(self) -> int:

@@ -41,17 +41,21 @@ class Scalar:
         self.name = function.__name__ if function.__name__.isidentifier() else "function"
         self.file = function.__code__.co_filename
         self.definition, self.text, self.first = _parsed(function)
-        arguments = self.definition.args
-        if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.defaults:
-            raise self.error(self.definition, "its parameters must be plain: no defaults, no *args, no keyword-only ones")
-        self.inputs = tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args))
-        if not self.inputs:
-            raise self.error(self.definition, "it has no parameters")
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
         self.space = {**vars(builtins), **function.__globals__, **{n: c.cell_contents for n, c in cells}}
+        self.inputs = self.parameters()
+        if not self.inputs:
+            raise self.error(self.definition, "it has no parameters")
         self._made: dict[tuple[str, ...], types.FunctionType] = {}
         self._inner: dict[tuple, Scalar] = {}                        # functions that it calls, and that they call
         self._callers: tuple[Callable, ...] = ()
+
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the function's parameters."""
+        arguments = self.definition.args
+        if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.defaults:
+            raise self.error(self.definition, "its parameters must be plain: no defaults, no *args, no keyword-only ones")
+        return tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args))
 
     def error(self, node: ast.AST, what: str) -> SourceError:
         """The error for a place in the user's source."""
@@ -86,6 +90,11 @@ class Scalar:
     def result(self) -> object:
         """The kind of what it returns."""
         return self.make().result
+
+    def walks(self) -> bool:
+        """Whether there is a loop in it or in a function that it calls. To be asked once it was made."""
+        below = [s.definition for s in self._inner.values()]
+        return any(isinstance(n, (ast.For, ast.While)) for d in (self.definition, *below) for n in ast.walk(d))
 
     def called(self, function: Callable, kinds: dict[str, str]) -> Scalar:
         """Another function of the user's, called by this one with arguments of these kinds."""

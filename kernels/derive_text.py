@@ -59,18 +59,25 @@ class Writer(Tangents):
         definition = self.scalar.definition
         if not hasattr(self.scalar.function, "typed"):
             self.assigned(definition.body, set(self.scalar.inputs))
-        head = f"def {self.name}({', '.join('u_' + n for n in self.scalar.inputs)}):"
         if self.scalar.fastmath:
             self.say(repr(f"fastmath: {', '.join(self.scalar.fastmath)}"))        # in the text, so in the store's key
+        self.seeds()
+        self.block(definition.body)
+        if _may_end(definition.body):
+            raise self.problem("it may end without returning a value", definition.body[-1])
+        return "\n".join([f"def {self.name}({', '.join(self.parameters())}):", *self.lines]) + "\n"
+
+    def parameters(self) -> list[str]:
+        """The parameters of the text."""
+        return [f"u_{n}" for n in self.scalar.inputs]
+
+    def seeds(self) -> None:
+        """The tangents of the inputs."""
         for k, w in enumerate(self.wanted):
             self.say(f"d{k}_{w} = _T(1)")
             for other in self.scalar.inputs:
                 if other != w and other in self.active[k]:
                     self.say(f"d{k}_{other} = _T(0)")
-        self.block(definition.body)
-        if _may_end(definition.body):
-            raise self.problem("it may end without returning a value", definition.body[-1])
-        return "\n".join([head, *self.lines]) + "\n"
 
     def assigned(self, body: list[ast.stmt], known: set[str] | None) -> set[str] | None:
         """The variables that have a value behind a block, None where its end is not reached; checks what is read on the way."""

@@ -90,4 +90,4 @@ def test_wrong_arguments():
     with pytest.raises(RuntimeError, match=r"1 equations .* for 2 unknowns"):
         root(lambda x: x.sum().reshape(1), [1.0, 1.0])
     with pytest.raises(TypeError, match="must return a tensor"):
-        root(lambda x: [x], [1.0, 1.0])
+        root(lambda x: [1.0, 2.0], [1.0, 1.0])

@@ -11,10 +11,15 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
+from kernels import store
+
 from ..tensor import Tensor
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 MOST = 400                  # objects looked at
+FEW_BYTES = 1024            # of an array, kept as they are
 
 
 class Environment:
@@ -22,7 +27,7 @@ class Environment:
 
     def __init__(self, function: Callable):
         self.readers: list[Callable[[], Any]] = []
-        self.contents: list[Callable[[], Any]] = []     # of lists and dicts; not of those that the function itself changes
+        self.contents: list[Callable[[], Any]] = []     # of lists, dicts, arrays; not of those that the function itself changes
         self.tensors: list[Tensor] = []         # those seen
         self._known: set[int] = set()
         self._look(function, 0)
@@ -62,6 +67,8 @@ class Environment:
                 self._attributes(module, depth)
         elif _is(found, "engine.optim.optimizer", "Optimizer"):
             self.readers.append(lambda: _options(found))
+        elif isinstance(found, np.ndarray):
+            self.contents.append(lambda: elements(found))
         elif isinstance(found, (list, tuple, dict)) and len(found) <= 64:
             self._items(found, depth)
         elif (not isinstance(found, (Tensor, type, types.ModuleType, *PLAIN)) and hasattr(found, "__dict__")
@@ -149,3 +156,11 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple([_frozen(v) for v in value])
     return _plain(value)
+
+
+def elements(array: np.ndarray) -> tuple:
+    """What an array of NumPy's holds, as something hashable."""
+    if array.dtype == object:
+        return array.shape, tuple(map(id, array.ravel()))
+    data = array.tobytes()
+    return array.dtype.str, array.shape, data if len(data) <= FEW_BYTES else store.digest(data)

@@ -187,12 +187,31 @@ def launches(program: Executable, inputs: Sequence[tuple[np.ndarray, int]], resu
     found = space[program.name](*[a for a, _ in inputs])
     if found is None:
         raise NotNative("shapes depend on the data")
+    guarded = found[len(found) - len(program.guards):] if program.guards else []
+    return _tabled(recording, inputs, list(zip(found, results, strict=False)),
+                   [(a, g.seen) for a, g in zip(guarded, program.guards, strict=True)], space)
+
+
+def one_launch(ufunc: np.ufunc, operands: Sequence[np.ndarray], inputs: Sequence[tuple[np.ndarray, int]],
+               results: Sequence[int]) -> Table:
+    """The table of a single kernel. `inputs` and `results` as in `launches`; operands that are no inputs are constants."""
+    recording = _Recording()
+    given = {id(a) for a, _ in inputs}
+    recording.constants += [a for a in operands if id(a) not in given]
+    found = _Recorder(recording, ufunc)(*operands)
+    found = found if isinstance(found, tuple) else (found,)
+    return _tabled(recording, inputs, list(zip(found, results, strict=True)), [], {ufunc.__name__: ufunc})
+
+
+def _tabled(recording: _Recording, inputs: Sequence[tuple[np.ndarray, int]], results: list[tuple[np.ndarray, int]],
+            guards: list[tuple[np.ndarray, object]], space: dict) -> Table:
+    """The table of a recorded run; `results`: each with its slot, `guards`: each with the value seen."""
     memories = _Memories(recording, inputs)
     steps = recording.launches
     for k, step in enumerate(steps):
         for address in step.operands:
             memories.use(address, k)
-    for array, slot in zip(found, results, strict=False):
+    for array, slot in results:
         memory = memories.of(array.__array_interface__["data"][0])
         if (memory.slot < 0 and array.flags.c_contiguous and memory.low == array.__array_interface__["data"][0]
                 and memory.high - memory.low == array.nbytes):
@@ -202,11 +221,10 @@ def launches(program: Executable, inputs: Sequence[tuple[np.ndarray, int]], resu
             target = memories.add(slot)
             steps[-1].operands.append(target)
             memories.use(steps[-1].operands[0], len(steps) - 1)
-    guarded = found[len(found) - len(program.guards):] if program.guards else []
-    for array in guarded:
+    for array, _ in guards:
         memories.use(array.__array_interface__["data"][0], len(steps))
     scratch = memories.settle()
-    return _table(steps, [(a, g.seen) for a, g in zip(guarded, program.guards, strict=True)], memories, scratch, space)
+    return _table(steps, guards, memories, scratch, space)
 
 
 def twin(array: np.ndarray) -> np.ndarray:

@@ -141,37 +141,35 @@ class Schedule:
         """(stored or folded value, index at which it is read) of all that a node needs from memory or from folds."""
         found: list = []
         known: set = set()
+        waiting = [(node, index)]               # nodes and values whose reads are still to be followed, the next one last
 
-        def read(ref: Ref, at) -> None:
+        def reads(node: Node, at) -> list:
+            if isinstance(node, Put):
+                return [*(located(r, at) for r in node.reads[:-1]), located(node.reads[-1], None)]
+            return [located(r, at) for r in node.reads]
+
+        def located(ref: Ref, at) -> tuple:
             start, steps = decoded(ref) or (None, None)
             if start is None or at is None:
-                visit(ref.value, None)
-                return
+                return ref.value, None
             inner = [affine({"": s}) for s in start]
             for i, step in zip(at, steps, strict=True):
                 for d, c in enumerate(step):
                     if c:
                         inner[d] = plus(inner[d], i, c)
-            visit(ref.value, tuple(inner))
+            return ref.value, tuple(inner)
 
-        def visit(value: Value, at) -> None:
-            if (id(value), at) in known:
-                return
-            known.add((id(value), at))
-            if id(value) in self.stored or not isinstance(value.node, (Map, Put)):
-                found.append((value, at))
-            else:
-                inside(value.node, at)
-
-        def inside(n: Node, at) -> None:
-            if isinstance(n, Put):
-                for r in n.reads[:-1]:
-                    read(r, at)
-                read(n.reads[-1], None)
-            else:
-                for r in n.reads:
-                    read(r, at)
-        inside(node, index)
+        while waiting:
+            thing, at = waiting.pop()
+            if isinstance(thing, Value):
+                if (id(thing), at) in known:
+                    continue
+                known.add((id(thing), at))
+                if id(thing) in self.stored or not isinstance(thing.node, (Map, Put)):
+                    found.append((thing, at))
+                    continue
+                thing = thing.node
+            waiting.extend(reversed(reads(thing, at)))
         return found
 
     def _place(self, node: Node) -> None:

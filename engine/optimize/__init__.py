@@ -3,5 +3,6 @@ from .least_squares import least_squares
 from .minimize import minimize
 from .result import OptimizeResult
 from .root import root
+from .scalars import of_scalars
 
-__all__ = ["OptimizeResult", "least_squares", "minimize", "root"]
+__all__ = ["OptimizeResult", "least_squares", "minimize", "of_scalars", "root"]

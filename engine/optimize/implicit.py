@@ -291,10 +291,11 @@ def minimum(solve: Callable, fun: Callable, x0: Any, args: tuple, method: str, b
     """`minimize` where its solution has a history or a trace looks on. `solve` is `minimize` itself, `rest` its other arguments."""
     from .minimize import _bounds as limits_of
     from .residuals import start
-    x0, batched = start("minimize", x0), bool(rest[-1])
+    from .scalars import of_scalars
+    x0, batched, value = start("minimize", x0), bool(rest[-1]), of_scalars(fun)
 
     def total(y: Tensor, *args: Any) -> Tensor:
-        return func.vmap(lambda row: fun(row, *args).reshape(()))(y).sum() if batched else fun(y, *args).reshape(())
+        return func.vmap(lambda row: value(row, *args).reshape(()))(y).sum() if batched else value(y, *args).reshape(())
 
     def stationary(y: Tensor, *args: Any) -> Tensor:
         return func.grad(lambda y: total(y, *args))(y)

@@ -18,6 +18,7 @@ from ..tensor import Tensor, wrap
 from .implicit import Conditions, differentiable
 from .residuals import Run, as_integers, bound_arrays, objective, start
 from .result import OptimizeResult
+from .scalars import of_scalars
 
 # our status -> (SciPy's status, message); those above 0 are successes
 MESSAGES = {
@@ -74,7 +75,7 @@ def least_squares(residuals: Callable[..., Tensor], x0: Any, args: tuple = (), *
         return _solve(residuals, x, args, limits, options, scales, rule["xtol"], callback, verbose, not compile)
 
     def stationary(y: Tensor, *args: Any) -> Tensor:
-        return func.grad(lambda y: cost(residuals(y, *args), loss, f_scale))(y)
+        return func.grad(lambda y: cost(of_scalars(residuals)(y, *args), loss, f_scale))(y)
     free = None if limits is None else (lambda y: _free(y, limits, rule["xtol"]))
     return differentiable(name, residuals, solve, x, args, Conditions(stationary, symmetric=True), free)
 

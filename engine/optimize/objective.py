@@ -17,9 +17,12 @@ from kernels.solvers.machine import FIRST_CAPTURED, HESSIAN, JACOBIAN, PRODUCT, 
 from .. import dtypes, func, tree
 from ..autograd.modes import no_grad
 from ..compiler import native, tracing
+from ..compiler.environment import elements
 from ..compiler.function import CompiledFunction
 from ..functions.registry import PUBLIC
 from ..tensor import KIND_OF_NUMPY, Tensor, wrap
+from .loops import LoopKernels, read
+from .scalars import of_scalars
 
 RESULTS = {VALUE: ("f",), VALUE_AND_GRAD: ("f", "g"), HESSIAN: ("r",), PRODUCT: ("r",), RESIDUALS: ("r",), JACOBIAN: ("r", "g")}
 MOST_VARIANTS, MOST_OWNERS = 8, 256
@@ -27,9 +30,11 @@ FEW = 4             # unknowns up to which a Hessian's rows are written out one 
 
 
 def described(leaf: Any) -> Any:
-    """What an objective depends on in an argument: not a tensor's values."""
+    """What an objective depends on in an argument: an array's values, but not a tensor's."""
     if isinstance(leaf, Tensor):
         return leaf._kind, leaf._array.shape, leaf._array.strides
+    if isinstance(leaf, np.ndarray):
+        return elements(leaf)
     return leaf.__class__, leaf
 
 
@@ -42,8 +47,10 @@ def named(function: Callable, like: Callable) -> Callable:
 
 def scalar(name: str, fun: Callable, dtype: dtypes.dtype) -> Callable:
     """`fun` with its result checked: a floating tensor of one element, given as a 0-d tensor of `dtype`."""
+    on_tensors = of_scalars(fun)
+
     def value(x: Tensor, *args: Any) -> Tensor:
-        y = fun(x, *args)
+        y = on_tensors(x, *args)
         if not isinstance(y, Tensor):
             raise RuntimeError(f"{name}: the function must return a scalar tensor, not {type(y).__name__}")
         if y.numel() != 1:
@@ -60,11 +67,12 @@ class Objective:
     """What a solver asks of a function; see the module.
 
     `functions` gives for each request a function of (x, *args), of (x, p, *args) for PRODUCT, that returns the tensors that
-    RESULTS names. `address` is the table that goes into a state's OBJECTIVE.
+    RESULTS names. `loops`: kernels that answer some requests instead. `address` is the table that goes into a state's OBJECTIVE.
     """
 
-    def __init__(self, functions: dict[int, Callable], shape: tuple[int, ...], dtype: np.dtype, args: tuple):
-        self.shape, self.dtype = shape, dtype
+    def __init__(self, functions: dict[int, Callable], shape: tuple[int, ...], dtype: np.dtype, args: tuple,
+                 loops: LoopKernels | None = None):
+        self.shape, self.dtype, self.loops = shape, dtype, loops
         self.kind = KIND_OF_NUMPY[dtype]
         self.compiled = {request: CompiledFunction(f) for request, f in functions.items()}
         self.structure: Any = None
@@ -113,6 +121,10 @@ class Objective:
 
     def answer(self, request: int, args: tuple, x: np.ndarray, p: np.ndarray | None = None) -> list[np.ndarray]:
         """The results of a request at x (and p) as arrays; a new program of the function becomes a table if it can."""
+        if self.loops is not None and request in self.loops.texts:
+            found = self._looped(request, args, x)
+            if found is not None:
+                return found
         compiled = self.compiled[request]
         operands = [wrap(np.array(a).reshape(self.shape), self.kind) for a in ((x,) if p is None else (x, p))]
         with no_grad(), warnings.catch_warnings():
@@ -130,15 +142,27 @@ class Objective:
         tree.flatten(found, leaves)
         return [t._array for t in leaves]
 
+    def _looped(self, request: int, args: tuple, x: np.ndarray) -> list[np.ndarray] | None:
+        """The answer of the kernels of a function with loops; None, for good, where Python's is another."""
+        x = np.array(x).reshape(self.shape)
+        if not any(self.tables.values()) and not self.loops.agrees(request, x, args):
+            self.loops = None
+            return None
+        if not self.tables[request]:
+            places = [k for k, a in enumerate(args) if isinstance(a, Tensor)]
+            self._join(request, self.loops.table(request, x, args, {k: n for n, k in enumerate(places)}))
+        return self.loops.answer(request, x, args)
+
     def _add(self, request: int, variant: Any, operands: Sequence[Tensor], args: tuple) -> None:
-        words, tables = self.variants[request], self.tables[request]
-        if len(tables) >= MOST_VARIANTS:
+        if len(self.tables[request]) >= MOST_VARIANTS:
             return
         try:
-            table = self._table(request, variant, operands, args)
+            self._join(request, self._table(request, variant, operands, args))
         except native.NotNative as reason:
             self.reasons[request] = str(reason)
-            return
+
+    def _join(self, request: int, table: native.Table) -> None:
+        words, tables = self.variants[request], self.tables[request]
         tables.append(table)
         self.scratch = max(self.scratch, table.scratch)
         words[len(tables)] = table.address
@@ -199,4 +223,4 @@ def minimised(name: str, fun: Callable, shape: tuple[int, ...], dtype: np.dtype,
     def product(x: Tensor, p: Tensor, *args: Any) -> Tensor:
         return func.jvp(lambda y: func.grad(value)(y, *args), (x,), (p,))[1]
     return Objective({VALUE: value, VALUE_AND_GRAD: both, HESSIAN: named(hessian, fun), PRODUCT: named(product, fun)},
-                     shape, dtype, args)
+                     shape, dtype, args, read(fun, shape, dtype, args))

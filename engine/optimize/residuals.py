@@ -21,6 +21,7 @@ from ..functions.registry import PUBLIC
 from ..tensor import KIND_OF_NUMPY, Tensor, wrap
 from .objective import Objective, described, named
 from .running import STOPPED, Plan, State, Stopped, interrupted
+from .scalars import of_scalars
 
 FEW = 4             # unknowns up to which a compiled Jacobian's columns are written out one by one
 
@@ -51,9 +52,10 @@ def _checked(name: str, r: Any) -> Tensor:
 def _flat(name: str, function: Callable, like: Tensor) -> Callable:
     """The function with its result checked, flattened and of x's dtype; its argument x is flat."""
     shape, dtype = like._array.shape, like.dtype
+    on_tensors = of_scalars(function)
 
     def flat(x: Tensor, *args: Any) -> Tensor:
-        r = function(x.reshape(shape), *args)
+        r = on_tensors(x.reshape(shape), *args)
         r = _checked(name, r).reshape(-1)
         return r if r.dtype == dtype else r.to(dtype)
     return named(flat, function)
@@ -112,7 +114,7 @@ def objective(name: str, function: Callable, x: Tensor, args: tuple, eager: bool
         kind = _Eager if eager else Objective
         made = kind({RESIDUALS: flat, JACOBIAN: _jacobian(flat, eager)}, (x.numel(),), x._array.dtype, args)
         with no_grad():
-            first = _checked(name, function(x.clone(), *args))
+            first = _checked(name, of_scalars(function)(x.clone(), *args))
         found = made, tuple(first.shape)
         if key is not None:
             known[key] = found

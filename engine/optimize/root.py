@@ -20,6 +20,7 @@ from ..tensor import Tensor
 from .implicit import Conditions, differentiable
 from .residuals import Run, objective, start
 from .result import OptimizeResult
+from .scalars import of_scalars
 
 METHODS = {"hybr": hybrid, "lm": levenberg_marquardt}
 # our status -> (SciPy's status of "hybr", message); 1 is success
@@ -69,7 +70,7 @@ def root(fun: Callable[..., Tensor], x0: Any, args: tuple = (), method: str = "h
         return _solve(fun, x, args, solver, settings, callback, not compile)
 
     def equations(y: Tensor, *args: Any) -> Tensor:
-        return fun(y, *args).reshape(y.shape)
+        return of_scalars(fun)(y, *args).reshape(y.shape)
     return differentiable("root", fun, solve, x, args, Conditions(equations), None)
 
 

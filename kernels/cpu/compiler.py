@@ -182,6 +182,8 @@ def _jit_typed(function, literal_type, interruptible):
         value = getattr(value, "scalar", value)
         if isinstance(value, python_types.FunctionType):
             space[name] = jit_scalar(value, literal_type, (), interruptible and hasattr(value, "typed"))
+        elif name.startswith("load_"):
+            space[name] = intrinsics.LOAD[name.removeprefix("load_")]
     if not interruptible:
         space["interrupted"] = _never
     elif "engine_patience" in function.__code__.co_names:
