@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
+from numba import extending
 from numba.core import cgutils, types
-from numba.extending import lower_builtin, overload, register_jitable, type_callable
 
 from . import libm, libm_base, libm_rare
 
 _LOCK = threading.Lock()
-_DONE = []
+_DONE = set()
 
 # Every function is inlined: a call would stop the vectoriser, and would leave numba's names in the object file.
 OPTIONS = {"error_model": "numpy", "forceinline": True, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -25,21 +25,22 @@ _INT32, _BOOL, _DOUBLE = ir.IntType(32), ir.IntType(1), ir.DoubleType()
 _MAX_LANES = {"float": 32, "double": 16}
 
 
-def register() -> None:
+def register(api=extending, options: dict = OPTIONS, library: Callable | None = None) -> None:
     """Make libm usable inside compiled functions for float32, float64, complex64, complex128; others count as float64.
 
-    Idempotent and thread-safe.
+    `api`: Numba's decorators for the target, `options`: how functions are compiled for it; `library(name)`: where the target is not
+    the CPU (kernels.cuda.lowering), code for the functions that are instructions or the C library's. Idempotent and thread-safe.
     """
     with _LOCK:
-        if _DONE:
+        if api.__name__ in _DONE:
             return
-        _register_primitives()
+        _register_primitives(api, library)
         for helper in dict.fromkeys([*libm.HELPERS, *libm_rare.HELPERS]):
-            register_jitable(**OPTIONS)(helper)
+            api.register_jitable(**options)(helper)
         for function, variants in [*libm.VARIANTS.items(), *libm_rare.VARIANTS.items()]:
             if function not in libm_base.PRIMITIVES:
-                overload(function, jit_options=OPTIONS, strict=False)(_chooser(variants))
-        _DONE.append(True)
+                api.overload(function, jit_options=options, strict=False)(_chooser(variants))
+        _DONE.add(api.__name__)
 
 
 def _chooser(variants: dict) -> Callable:
@@ -90,14 +91,14 @@ def _common(args) -> types.Type:
     return types.float32 if all(a == types.float32 for a in args) else types.float64
 
 
-def _define(function: Callable, typer: Callable, codegen: Callable) -> None:
+def _define(api, function: Callable, typer: Callable, codegen: Callable) -> None:
     """Tell numba the result type of a function, and the instructions for it."""
 
-    @type_callable(function)
+    @api.type_callable(function)
     def type_function(context):
         return typer
 
-    lower_builtin(function, types.VarArg(types.Any))(codegen)
+    api.lower_builtin(function, types.VarArg(types.Any))(codegen)
 
 
 def _intrinsic(name: str) -> Callable:
@@ -110,11 +111,23 @@ def _intrinsic(name: str) -> Callable:
     return codegen
 
 
+def _library(name: str) -> Callable:
+    """Code on the CPU for what is one instruction there, and for what the C library serves."""
+    if name in ("sin", "cos", "tan", "fmod"):
+        return _beyond_codegen(name)
+    return _c_lgamma if name == "lgamma" else _intrinsic(f"llvm.{name}")
+
+
 def _same(kind: ir.Type, count: int) -> ir.FunctionType:
     return ir.FunctionType(kind, [kind] * count)
 
 
-def _register_primitives() -> None:
+def _register_primitives(api, library: Callable | None) -> None:
+    library = library or _library
+
+    def define(function, typer, codegen):
+        _define(api, function, typer, codegen)
+
     def unary(x):
         return _common((x,))(_common((x,)))
 
@@ -126,22 +139,22 @@ def _register_primitives() -> None:
         kind = _common((x, y, z))
         return kind(kind, kind, kind)
 
-    _define(libm_base.fma, ternary, _intrinsic("llvm.fma"))
-    _define(libm_base.copysign, binary, _intrinsic("llvm.copysign"))
+    define(libm_base.fma, ternary, library("fma"))
+    define(libm_base.copysign, binary, library("copysign"))
     for name in ("fabs", "sqrt", "floor", "ceil", "trunc", "rint"):
-        _define(getattr(libm_base, name), unary, _intrinsic(f"llvm.{name}"))
-    _define(libm_base.poly, lambda x, c: x(x, c), _poly)
-    _define(libm_base.unordered, lambda x, y: types.boolean(_common((x, y)), _common((x, y))), _unordered)
-    _define(libm_base.select, _type_select, _select)
-    _define(libm_base.bits, lambda x: (types.int32 if x == types.float32 else types.int64)(x), _bitcast)
-    _define(libm_base.from_bits, _type_from_bits, _bitcast)
-    _define(libm_base.from_bits32, lambda i: types.float32(i), _from_bits32)
-    _define(libm_base.from_bits64, lambda i: types.float64(types.int64), _bitcast)
+        define(getattr(libm_base, name), unary, library(name))
+    define(libm_base.poly, lambda x, c: x(x, c), _poly)
+    define(libm_base.unordered, lambda x, y: types.boolean(_common((x, y)), _common((x, y))), _unordered)
+    define(libm_base.select, _type_select, _select)
+    define(libm_base.bits, lambda x: (types.int32 if x == types.float32 else types.int64)(x), _bitcast)
+    define(libm_base.from_bits, _type_from_bits, _bitcast)
+    define(libm_base.from_bits32, lambda i: types.float32(i), _from_bits32)
+    define(libm_base.from_bits64, lambda i: types.float64(types.int64), _bitcast)
     for name in ("sin", "cos", "tan"):
-        _define(getattr(libm_base, f"beyond_{name}"), binary, _beyond_codegen(name))
-    _define(libm_base.beyond_fmod, lambda x, y, quotient, result: x(x, x, x, x), _beyond_codegen("fmod"))
-    _define(libm_base.c_lgamma, lambda x: types.float64(types.float64), _c_lgamma)
-    _define(_narrow, lambda x: _type_narrow(x)(x), _narrow_codegen)
+        define(getattr(libm_base, f"beyond_{name}"), binary, library(name))
+    define(libm_base.beyond_fmod, lambda x, y, quotient, result: x(x, x, x, x), library("fmod"))
+    define(libm_base.c_lgamma, lambda x: types.float64(types.float64), library("lgamma"))
+    define(_narrow, lambda x: _type_narrow(x)(x), _narrow_codegen)
 
 
 def _poly(context, builder, sig, args):

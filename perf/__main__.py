@@ -5,6 +5,7 @@ Here: the command line and the order of events. Timing is in `harness.py`, the l
 
     python -m perf --list                        # groups, cases and bars
     python -m perf --case tiny --case exp        # cases whose "group: name" contains one of the words
+    python -m perf --gpu                         # bytes, coalescing, conflicts and registers of CUDA kernels; needs no GPU
     python -m perf --quick --json figures.json   # fewer and shorter samples; every sample goes into the file
 """
 import argparse
@@ -26,6 +27,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         "optimistix"),
                         help="only this peer beside the engine (repeatable)")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter samples: a first impression")
+    parser.add_argument("--gpu", action="store_true", help="what CUDA kernels move and issue, counted without a GPU, and stop")
     parser.add_argument("--verbose", action="store_true", help="add warm-up times (compiling included)")
     options = parser.parse_args(arguments)
     if options.threads < 1 or (options.rounds is not None and options.rounds < 1):
@@ -36,6 +38,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Measure what the command line asks for and print it; returns 0 unless no case has that name."""
     options = parse(arguments)
+    if options.gpu:
+        from perf import gpu
+        return gpu.main()
     # Libraries read these when they are first imported, which is why no import at the top of this file reaches NumPy.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"):
         os.environ[name] = str(options.threads)

@@ -15,9 +15,21 @@ import math
 import numpy as np
 
 from ..book import Fold
+from ..source import (
+    FLOATING,
+    ITEMSIZE,
+    convert,
+    functions,
+    indented,
+    is_sum,
+    loaded,
+    neutral,
+    results_of,
+    states,
+    stored,
+)
 from . import pool
-from .maps import FLOATING, ITEMSIZE, loaded, stored
-from .native import Program, make_ufunc
+from .native import Program, make_kernel
 
 LANES, BLOCK = 64, 32
 RUN = 1024              # neighbouring elements of a sum added in the running dtype before they go into its total
@@ -25,18 +37,6 @@ SHORT = 12              # elements from which the lanes of a sum pay along one r
 TILE, ROWS = 512, 8     # neighbouring sums whose totals stay in the first cache; elements added in the running dtype
 SMALL = 1024            # elements up to which the "small" kernel is as fast
 PART = 1 << 16          # elements in one part of a fold over a whole large array; parts run on several threads
-
-
-def states(op: Fold, dtype: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(dtypes of the running state, of the totals) of a fold computed in `dtype`."""
-    state = op.state(dtype)
-    return state, op.wide(dtype) if op.wide else state
-
-
-def results_of(op: Fold, dtype: str) -> tuple[str, ...]:
-    """Dtypes of the results."""
-    result = op.result(dtype)
-    return result if isinstance(result, tuple) else (result,)
 
 
 # --- pieces of source -------------------------------------------------------------------------------------------------
@@ -62,30 +62,6 @@ def write(base: str, types: tuple[str, ...], slot: str, value: str) -> list[str]
         return [stored(types[0], *memory(base, types, slot)[0], value)]
     places = zip(types, memory(base, types, slot), strict=True)
     return [stored(d, *place, f"{value}[{k}]") for k, (d, place) in enumerate(places)]
-
-
-def neutral(op: Fold, dtype: str, types: tuple[str, ...]) -> str:
-    """The neutral state; inf and nan are names that kernel source knows."""
-    values = [f"as_{d}({v!r})" for d, v in zip(types, op.start(dtype), strict=True)]
-    return values[0] if len(values) == 1 else f"({', '.join(values)})"
-
-
-def convert(types: tuple[str, ...], value: str) -> str:
-    """A state in other dtypes; `value` is a name where there are several components."""
-    return f"as_{types[0]}({value})" if len(types) == 1 else (
-        "(" + ", ".join(f"as_{d}({value}[{k}])" for k, d in enumerate(types)) + ")")
-
-
-def indented(depth: int, lines: list[str]) -> list[str]:
-    return ["    " * depth + line for line in lines]
-
-
-def functions(op: Fold, dtype: str, wide: tuple[str, ...]) -> dict:
-    """What the source calls: lift, combine, finish, with the type of the number literals in each."""
-    literal = {"bool": "int64", "float16": "float32"}.get(dtype, dtype)
-    finish = op.complex_finish if op.complex_finish is not None and dtype.startswith("complex") else op.finish
-    combining = wide[0] if getattr(op.combine, "typed", False) else None        # a user's, whose numbers have their types
-    return {"lift": (op.lift, literal), "combine": (op.combine, combining), "finish": (finish, wide[0])}
 
 
 # --- programs ---------------------------------------------------------------------------------------------------------
@@ -233,11 +209,6 @@ def _tree(wide: tuple[str, ...]) -> list[str]:
 
 # Sums may be added up in any order, so LLVM itself may choose the lanes: `combine` is compiled with leave to reassociate.
 
-def is_sum(op: Fold, dtype: str) -> bool:
-    """Whether the templates of sums serve a fold: its state is one number, combined by adding."""
-    return op.sums and len(op.state(dtype)) == 1
-
-
 def _along_sum(op: Fold, dtype: str, finish: list[str]) -> list[str]:
     """Runs of up to RUN elements are added in the running dtype, their sums in the wide one."""
     state, wide = states(op, dtype)
@@ -349,7 +320,7 @@ def _merge_program(op: Fold, dtype: str) -> Program:
 @functools.cache
 def kernel_of(op: Fold, dtype: np.dtype, form: str) -> np.ufunc:
     """The loaded kernel of a fold in one dtype and form."""
-    return make_ufunc(fold_program(op, dtype.name, form))
+    return make_kernel(fold_program(op, dtype.name, form))
 
 
 def run(op: Fold, x: np.ndarray, dims: tuple[int, ...] | None = None, keepdim: bool = False, extra: tuple = ()):

@@ -27,33 +27,12 @@ are not all dense use the same kernel over rows (`Program.rows`, compiled when f
 """
 from __future__ import annotations
 
-import functools
 import itertools
 
-from ..book import BOOK, Pointwise
-from ..symbol import Symbol, inputs_of, lines
+from ..book import Pointwise
+from ..source import FLOATING, ITEMSIZE, cast_value, gradient_plan, gradient_types, loaded, number_text, stored
+from ..symbol import Symbol, lines
 from .native import Program
-
-ITEMSIZE = {"bool": 1, "uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "uint64": 8, "int64": 8,
-            "float16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
-FLOATING = ("float16", "float32", "float64", "complex64", "complex128")
-
-
-def loaded(dtype: str, pointer: str, offset: str, how: str = "load") -> str:
-    """Source of reading one element as the type that is computed in."""
-    text = f"{how}_{dtype}({pointer}, {offset})"
-    return f"({text} != 0)" if dtype == "bool" else f"half_to_float({text})" if dtype == "float16" else text
-
-
-def stored(dtype: str, pointer: str, offset: str, value: str) -> str:
-    """Source of writing one computed value."""
-    if dtype == "bool":
-        value = f"as_uint8(1 if {value} else 0)"
-    elif dtype == "float16":
-        value = f"float_to_half(as_float32({value}))"
-    else:
-        value = f"as_{dtype}({value})"
-    return f"store_{dtype}({pointer}, {offset}, {value})"
 
 
 def map_program(name: str, names: list[str], outputs: list, in_types: tuple[str, ...], out_types: tuple[str, ...],
@@ -64,7 +43,7 @@ def map_program(name: str, names: list[str], outputs: list, in_types: tuple[str,
     `data` points to their count and to each operand's step from one to the next.
     """
     literal = "float64" if compute == "bool" else compute
-    statements, results, operators = lines(outputs, lambda number: _number(number, literal))
+    statements, results, operators = lines(outputs, lambda number: number_text(number, literal))
     nin, nout = len(in_types), len(out_types)
     p, s, u, a = ([f"{letter}{k}" for k in range(nin)] for letter in "psua")
     q, t, v, b = ([f"{letter}{k}" for k in range(nout)] for letter in "qtvb")
@@ -105,13 +84,8 @@ def map_program(name: str, names: list[str], outputs: list, in_types: tuple[str,
     return Program(name + "_rows" * rows, "\n".join(code) + "\n",
                    functions={f"op_{o.name}": o.body(compute) for o in operators},
                    inputs=tuple(in_types), outputs=tuple(out_types), work=work,
-                   interruptible=any(getattr(o, "loops", False) for o in operators),
                    rows=None if rows else (
                        lambda: map_program(name, names, outputs, in_types, out_types, compute, work, numbers, rows=True)))
-
-
-def _number(number, literal: str) -> str:
-    return f"as_{literal}({number!r})"       # inf and nan are names that kernel source knows
 
 
 def _scalar_patterns(nin: int) -> list[tuple[int, ...]]:
@@ -131,33 +105,27 @@ def forward_program(op: Pointwise, dtype: str) -> Program:
                        op.operand_types(dtype), results, dtype, op.work, op.numbers)
 
 
-@functools.cache
-def gradient_plan(op: Pointwise, is_complex: bool, mask: tuple[bool, ...]) -> tuple[tuple, tuple[str, ...]]:
-    """Expressions of the wanted gradients and the names of the values they read (`g`, inputs, `out`)."""
-    gradients = op.gradients(is_complex)
-    wanted = tuple(e for e, m in zip(gradients, mask, strict=True) if m and e is not None)
-    return wanted, tuple(inputs_of(wanted))
-
-
 def gradient_program(op: Pointwise, dtype: str, mask: tuple[bool, ...]) -> Program:
     """One kernel for all wanted gradients of an operator: reads the cotangent and what the partials mention."""
     wanted, names = gradient_plan(op, dtype.startswith("complex"), mask)
-    result = op.result(dtype)
-    of_operand = dict(zip(op.inputs, op.operand_types(dtype), strict=True))
-    types = {"g": result, "out": result, **of_operand}
-    targets = tuple(of_operand[n] for n, m, e in zip(op.inputs, mask, op.gradients(dtype.startswith("complex")),
-                                                     strict=True) if m and e is not None)
+    types, targets = gradient_types(op, dtype, mask)
     return map_program(f"{op.name}_gradient_{''.join('01'[m] for m in mask)}_{dtype}", list(names), list(wanted),
-                       tuple(types[n] for n in names), targets, dtype, op.work, op.numbers)
+                       types, targets, dtype, op.work, op.numbers)
+
+
+def whole_program(name: str, operators: tuple[Pointwise, ...], dtype: str, mask: tuple[bool, ...]) -> Program:
+    """One kernel for all results of operators of the same inputs, then the partial derivatives of each by the inputs of `mask`."""
+    inputs = operators[0].inputs
+    xs = [Symbol(n) for n in inputs]
+    values = [Symbol("", op, xs) for op in operators]
+    partials = [p for op in operators if op.partials is not None and any(mask)
+                for p, m in zip(op.partials(*xs, Symbol("out")), mask, strict=True) if m]
+    targets = (*(op.result(dtype) for op in operators), *[dtype] * len(partials))
+    name = "_".join([name, *["".join("01"[m] for m in mask)] * bool(mask), dtype])
+    return map_program(name, list(inputs), [*values, *partials],
+                       operators[0].operand_types(dtype), targets, dtype, operators[0].work)
 
 
 def cast_program(source: str, target: str) -> Program:
     """Conversion between dtypes: to bool by comparison with zero, complex to real drops the imaginary part."""
-    value = Symbol("x")
-    if target == "bool" and source != "bool":
-        value = Symbol("", BOOK["ne"], (value, 0))
-    elif source.startswith("complex") and not target.startswith("complex"):
-        value = Symbol("", BOOK["real"], (value,))
-    elif source in FLOATING and target in ("uint8", "uint16", "uint32", "int8", "int16"):
-        value = Symbol("", BOOK["narrow_to_int"], (value,))
-    return map_program(f"cast_{source}_{target}", ["x"], [value], (source,), (target,), source)
+    return map_program(f"cast_{source}_{target}", ["x"], [cast_value(source, target)], (source,), (target,), source)
