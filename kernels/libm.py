@@ -6,9 +6,13 @@ libm_trig, libm_special, libm_exact and libm_complex; VARIANTS says which functi
 makes all of it known to numba.  float32 stays in 32-bit arithmetic (but for erfinv, lgamma and digamma).
 """
 
+import functools
+import threading
+from typing import Any
+
 import numpy as np
 
-from . import libm_base, libm_complex, libm_exact, libm_exp, libm_log, libm_special, libm_trig
+from . import libm_base
 from .libm_base import (  # noqa: F401 - primitives are part of what kernels call as libm.fma, libm.select, ...
     DOUBLE,
     SINGLE,
@@ -39,7 +43,7 @@ def _run(function, *args):
         kind, cast = "float32", np.float32
     else:
         kind, cast = "float64", np.float64
-    variant = VARIANTS[function].get(kind)
+    variant = _tables()[0][function].get(kind)
     if variant is None:
         raise TypeError(f"libm.{function.__name__} is not defined for complex numbers, got {args}")
     with np.errstate(all="ignore"):
@@ -263,8 +267,10 @@ def signbit(x: Number) -> bool:
     return _run(signbit, x)
 
 
+@functools.cache
 def _collect():
     """VARIANTS, and HELPERS: all functions that the variants call, primitives excepted."""
+    from . import libm_complex, libm_exact, libm_exp, libm_log, libm_special, libm_trig
     by_kind, helpers = {}, [half_to_float, float_to_half]
     for precision in (SINGLE, DOUBLE):
         exps, trigs = libm_exp.build(precision), libm_trig.build(precision)
@@ -302,5 +308,19 @@ PUBLIC = (
     nextafter, fmod, remainder, maximum, minimum, abs, isnan, isinf, isfinite, signbit,
 )  # fmt: skip
 
-# VARIANTS: public function -> {"float32", "float64", "complex"} -> what computes it ("complex" takes complex128).
-VARIANTS, HELPERS = _collect()
+lock = threading.RLock()
+
+
+def _tables():
+    with lock:          # there is one set of them: what lowering knows is what kernels refer to
+        return _collect()
+
+
+def __getattr__(name: str) -> Any:
+    """VARIANTS: public function -> {"float32", "float64", "complex"} -> what computes it ("complex" takes complex128); HELPERS.
+
+    They are made when first asked for: a process that compiles nothing starts 6 ms earlier without.
+    """
+    if name in ("VARIANTS", "HELPERS"):
+        return _tables()[name == "HELPERS"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,6 @@ beside a table bound the relative error of the formula that uses it.
 """
 
 import math
-from fractions import Fraction
 
 from .libm_base import (
     LN2,
@@ -97,7 +96,7 @@ def build(precision: Precision, exps: dict) -> dict:
     log2_e, log2_e_lo = split(LOG2_E, real, 2)
     log10_e, log10_e_lo = split(LOG10_E, real, 2)
     log10_2, log10_2_lo = split(LOG10_2, real, 2)
-    third, third_lo = split("1", real, 2, Fraction(1, 3))
+    third, third_lo = split("1", real, 2, 3)
     c_log, c_log_fine, c_asinh, c_atanh = (coefficients(precision, t) for t in (LOG, LOG_FINE, ASINH, ATANH))
 
     min_normal = real(2.0 ** (1 - bias))

@@ -11,11 +11,13 @@ Bessel functions are in `libm_bessel`. lowering.py makes VARIANTS and HELPERS kn
 """
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import numpy as np
 
-from . import libm, libm_bessel, libm_special
+from . import libm
 from .libm_base import DOUBLE, coefficients, fabs, floor, fma, poly
 
 # fmt: off
@@ -46,7 +48,8 @@ def _run(function, *args):
     """Compute in plain Python: float32 where all arguments are, NumPy's types kept, Python's given back as such."""
     single = all(isinstance(a, (np.float32, np.float16)) for a in args)
     with np.errstate(all="ignore"):
-        result = VARIANTS[function]["float32" if single else "float64"](*(np.float32(a) if single else np.float64(a) for a in args))
+        variant = _tables()[0][function]["float32" if single else "float64"]
+        result = variant(*(np.float32(a) if single else np.float64(a) for a in args))
     return result if any(isinstance(a, np.generic) for a in args) else float(result)
 
 
@@ -135,6 +138,7 @@ def _build(f64: dict) -> dict:
     root_half, root_two, root_pi = real(math.sqrt(0.5)), real(math.sqrt(2.0)), real(math.sqrt(math.pi))
     root_two_over_pi, two_pi = real(math.sqrt(2 / math.pi)), real(2 * math.pi)
     one_less_gamma = real(0.42278433509846713939)
+    from . import libm_special
     c_erfcx, center = coefficients(DOUBLE, libm_special.ERFCX), real(3.75)
     c_far = tuple(real((-1) ** k * math.prod(range(1, 2 * k, 2))) for k in range(9))
     c_lgam, c_bernoulli = tuple(real(c) for c in LGAM1P), tuple(real(c) for c in BERNOULLI)
@@ -350,14 +354,25 @@ def _rounded(function, count):
 PUBLIC = (i0, i0e, i1, i1e, j0, j1, y0, y1, erfcx, ndtr, log_ndtr, ndtri, zeta, gammainc, gammaincc)
 
 
-def _collect():
+@functools.cache
+def _made():
     """VARIANTS, and HELPERS: what the variants are and call."""
     f64 = {f.__name__: kinds["float64"] for f, kinds in libm.VARIANTS.items() if "float64" in kinds}
     f64.update((f.__name__, f) for f in libm.HELPERS if f.__name__ == "exp_sum")       # float64's comes last
+    from . import libm_bessel
     doubles = {**libm_bessel.build(f64), **_build(f64)}
     variants = {f: {"float64": doubles[f.__name__], "float32": _rounded(doubles[f.__name__], 2 if f in PUBLIC[-3:] else 1)}
                 for f in PUBLIC}
     return variants, [*doubles.values(), *(kinds["float32"] for kinds in variants.values())]
 
 
-VARIANTS, HELPERS = _collect()
+def _tables():
+    with libm.lock:
+        return _made()
+
+
+def __getattr__(name: str) -> Any:
+    """VARIANTS and HELPERS, made when first asked for, as those of `libm`."""
+    if name in ("VARIANTS", "HELPERS"):
+        return _tables()[name == "HELPERS"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

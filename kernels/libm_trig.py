@@ -8,7 +8,6 @@ rounding the reduced argument leaves behind (Muller, Elementary Functions, chapt
 """
 
 import math
-from fractions import Fraction
 
 from .libm_base import (
     PI,
@@ -90,9 +89,9 @@ def build(precision: Precision) -> dict:
     zero, quarter, half, one, two, four = (real(v) for v in (0.0, 0.25, 0.5, 1.0, 2.0, 4.0))
     inf = real(math.inf)
     two_over_pi = real(2 / math.pi)
-    minus_p1, minus_p2, minus_p3 = (-p for p in split(PI, real, 3, Fraction(1, 2)))
-    half_pi, half_pi_lo = split(PI, real, 2, Fraction(1, 2))
-    eighth, eighth_lo = split(PI, real, 2, Fraction(1, 4))
+    minus_p1, minus_p2, minus_p3 = (-p for p in split(PI, real, 3, 2))
+    half_pi, half_pi_lo = split(PI, real, 2, 2)
+    eighth, eighth_lo = split(PI, real, 2, 4)
     tan_eighth = real(math.sqrt(2) - 1)
     sin_tiny = real(2.0**-13) if single else real(2.0**-27)
     scale_above = real(2.0 ** (precision.bias - 2))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import json
 import os
 import stat
 import sys
@@ -122,7 +121,8 @@ def sources() -> str:
     """Hash of the templates, the lowering and libm, whose text reaches every kernel."""
     from pathlib import Path
     here = Path(__file__).parent
-    files = sorted([*here.glob("libm*.py"), here / "lowering.py", *(here / "cpu").glob("*.py")])
+    shared = [here / name for name in ("lowering.py", "scalars.py", "source.py")]
+    files = sorted([*here.glob("libm*.py"), *shared, *(here / "cpu").glob("*.py")])
     return digest(*(f.read_bytes() for f in files if f.exists()))
 
 
@@ -191,6 +191,7 @@ def load(key: str) -> tuple[dict, bytes] | None:
 def _parse(key: str, data: bytes) -> tuple[dict, bytes] | None:
     if not data.startswith(MAGIC):
         return None
+    import json  # here and below: it takes 1.5 ms, and a start without a kernel has no use for it
     end = data.find(b"\n", len(MAGIC))
     if end < 0:
         return None
@@ -211,8 +212,9 @@ def save(key: str, about: dict, code: bytes) -> None:
     if base is None:
         _memory[key] = (about, code)
         return
-    header = {"key": key, "about": about, "sum": digest(json.dumps(about, sort_keys=True), code)}
+    import json
     import tempfile
+    header = {"key": key, "about": about, "sum": digest(json.dumps(about, sort_keys=True), code)}
     name = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{key[:12]}-", suffix=".tmp", dir=base)   # mkstemp makes it 0600

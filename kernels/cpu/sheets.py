@@ -72,7 +72,8 @@ class Plan:
     """How operands of certain shapes and strides are laid out.
 
     `memory`: shape of a new result with its dimensions in the order of memory; `back`: the transposition that gives it the
-    shape of the result. `views`: for each operand (the result last) what is done to it, in turn: index, transpose, reshape.
+    shape of the result. `views`: for each operand (the result last) what is done to it, in turn: index, transpose, reshape; None
+    where nothing is.
     `sheet`: which operands have the dimension of a row; () where one dimension is left; None where there is nothing to do,
     or only NumPy knows how. `across`: operands to turn before anything else, each with its dimensions in the order of memory
     and the way back.
@@ -97,13 +98,15 @@ class Plan:
         """Run a ufunc over operands and results; all results are laid out as the last one."""
         laid = []
         views = self.views + self.views[-1:] * (len(arrays) - len(self.views))
-        for x, (index, axes, shape) in zip(arrays, views, strict=True):
-            if index is not None:
-                x = x[index]
-            if axes is not None:
-                x = x.transpose(axes)
-            if shape is not None:
-                x = x.reshape(shape)
+        for x, view in zip(arrays, views, strict=True):
+            if view is not None:
+                index, axes, shape = view
+                if index is not None:
+                    x = x[index]
+                if axes is not None:
+                    x = x.transpose(axes)
+                if shape is not None:
+                    x = x.reshape(shape)
             laid.append(x)
         if self.sheet:
             ufunc = _sheet_of(ufunc, self.sheet + (True,) * (len(arrays) - len(self.sheet)))
@@ -232,7 +235,7 @@ def _across(k: int, ndim: int, step: list[int], groups: list[list[int]], order: 
 
 
 def _view(own: tuple[int, ...], step: list[int], groups: list[list[int]], shape: tuple[int, ...]):
-    """(index, axes, shape) that lead from an operand to its groups; None for what changes nothing."""
+    """(index, axes, shape) that lead from an operand to its groups; None for what changes nothing, and where nothing does."""
     lead = len(shape) - len(own)
     index = tuple(slice(None) if step[d] else 0 for d in range(lead, len(shape)))
     kept = [d for d in range(lead, len(shape)) if step[d]]
@@ -245,8 +248,9 @@ def _view(own: tuple[int, ...], step: list[int], groups: list[list[int]], shape:
         sizes = []
     first = next((k for k, g in enumerate(groups) if g in present), 0)
     sizes = tuple(sizes[first:])
-    return (None if len(kept) == len(own) else (*index, ...), None if kept == wanted else tuple(kept.index(d) for d in wanted),
+    view = (None if len(kept) == len(own) else (*index, ...), None if kept == wanted else tuple(kept.index(d) for d in wanted),
             None if sizes == tuple(shape[d] for d in wanted) else sizes)
+    return None if view == (None, None, None) else view
 
 
 def _size(group: list[int], shape: tuple[int, ...]) -> int:
