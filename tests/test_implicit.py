@@ -178,3 +178,35 @@ def test_a_closure_over_what_is_compiled_is_refused():
     with pytest.warns(UserWarning, match="give it in args"):
         assert f(B).tolist() == pytest.approx((2 * B).tolist())
     assert f(B + 1).tolist() == pytest.approx((2 * B + 2).tolist())
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "gd"])
+def test_bounds_hold_unknowns_whose_rows_are_zero(way, method):
+    """The minimum inside the box: what a bound holds does not move with the arguments, the rest moves as if it were fixed."""
+    a = torch.tensor([[3.0, 1.0, 0.5], [1.0, 2.0, 0.3], [0.5, 0.3, 1.0]], dtype=torch.float64)
+    bounds = [(None, None), (0.0, 0.25), (0.1, None)]
+    start = torch.tensor([0.0, 0.2, 0.5], dtype=torch.float64)
+
+    def fun(x, b):
+        return 0.5 * (x * (a * x).sum(1)).sum() - (b * x).sum() + 0.05 * (x ** 4).sum()
+
+    def solution(b):
+        return minimize(fun, start, (b,), method=method, bounds=bounds, options={"gtol": 1e-10, "ftol": 0.0}).x
+    b = torch.tensor([1.0, 2.0, 1.5], dtype=torch.float64)
+    x = solution(b)
+    assert x[1].item() == 0.25 and x[2].item() > 0.11              # the second is held, the others are free
+    rows = func.jacrev(solution)(b)
+    np.testing.assert_allclose(rows.numpy(), differences(solution, b, 1e-3).numpy(), atol=1e-5)
+    assert (rows[1] == 0).all() and rows[0, 0] > 0 > rows[0, 2]
+    corner = torch.tensor([1.0, 2.0, -3.0], dtype=torch.float64)        # two are held
+    rows = func.jacrev(solution)(corner)
+    np.testing.assert_allclose(rows.numpy(), differences(solution, corner, 1e-3).numpy(), atol=1e-5)
+    assert (rows[1:] == 0).all() and rows[0, 0] > 0
+
+
+def test_rows_of_a_batch_have_derivatives_of_their_own():
+    starts = torch.tensor([[0.0, 0.0], [1.0, -1.0]], dtype=torch.float64)
+
+    def solution(b):
+        return minimize(quartic, starts, (b,), method="newton", tol=1e-12, batch_dims=1).x.sum(0)
+    np.testing.assert_allclose(func.jacrev(solution)(B).numpy(), differences(solution, B).numpy(), atol=1e-7)

@@ -58,7 +58,7 @@ def test_the_minimum_is_scipys(method, theirs, n):
 
 
 def test_lbfgs_walks_as_scipys_does():
-    x0 = np.array([-1.2, 1.0])
+    x0 = np.resize([-1.2, 1.0], 6)          # with fewer unknowns fewer pairs are kept
     expected = scipy_optimize.minimize(scipy_optimize.rosen, x0, method="L-BFGS-B", jac=scipy_optimize.rosen_der)
     found = minimize(rosenbrock, engine.from_numpy(x0))
     assert abs(found.nit - expected.nit) <= 3 and abs(found.nfev - expected.nfev) <= 4

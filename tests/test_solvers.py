@@ -163,7 +163,7 @@ def quadratic(weights):
 
 @pytest.mark.parametrize("name", ["lbfgs", "bfgs", "cg", "gd"])
 def test_a_solver_can_be_stepped_by_hand(name):
-    problem = Problem(name, quadratic(np.array([1.0, 5.0, 20.0])), [3.0, -2.0, 1.0])
+    problem = Problem(name, quadratic(np.array([1.0, 5.0, 20.0])), [3.0, -2.0, 1.0], {"ftol": 0.0})
     status, x, f, values = problem.solve()
     assert status == machine.STATUSES["SMALL_GRADIENT"] and f < 1e-9
     assert problem.words[W["NIT"]] == len(values) and all(b < a for a, b in itertools.pairwise(values))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cpu.native import Program, make_ufunc
+from kernels.cpu.native import Program, make_kernel
 from kernels.derive import SourceError
 from kernels.derive_arrays import ARRAY, ITEMSIZE, Loops
 from kernels.solvers.machine import FIRST_CAPTURED, SLOTS, VALUE, VALUE_AND_GRAD
@@ -107,7 +107,7 @@ class LoopKernels:
 
     def _ufunc(self, request: int) -> np.ufunc:
         if request not in self.ufuncs:
-            self.ufuncs[request] = make_ufunc(self.program(request))
+            self.ufuncs[request] = make_kernel(self.program(request))
         return self.ufuncs[request]
 
     def program(self, request: int) -> Program:
@@ -136,7 +136,7 @@ class LoopKernels:
         inputs = tuple("int64" if k == "int" else dtype for k in self.kinds)
         return Program(f"{self.loops.name}_{'value' if request == VALUE else 'gradient'}", source,
                        functions={text.__name__: (text, dtype)}, inputs=inputs, outputs=(dtype,) * len(cores),
-                       signature=f"{','.join(core)}->{','.join(cores)}", interruptible=text.loops)
+                       signature=f"{','.join(core)}->{','.join(cores)}")
 
     def answer(self, request: int, x: np.ndarray, args: tuple) -> list[np.ndarray]:
         """The value at x, with VALUE_AND_GRAD also the gradient."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kernels import solvers
-from kernels.solvers.machine import DONE, HESSIAN, SUCCESSES, VALUE_AND_GRAD, WORDS
+from kernels.solvers.machine import AGAIN, HESSIAN, SUCCESSES, VALUE_AND_GRAD, WORDS
 
 from .. import dtypes, tree
 from ..compiler import trace
@@ -30,10 +30,11 @@ OTHER_NAMES = {"l-bfgs": "lbfgs", "l-bfgs-b": "lbfgs", "lbfgsb": "lbfgs", "newto
 TOLERANCES = ("gtol", "ftol", "xtol", "xatol", "fatol")
 REPORTS = ("disp", "history")
 OTHER_OPTIONS = {"maxfev": "maxfun", "learning_rate": "lr", "history_size": "maxcor", "max_iter": "maxiter"}
-STATUS, NIT, NFEV, NOW_F = (WORDS[k] for k in ("STATUS", "NIT", "NFEV", "NOW_F"))
+STAGE, STATUS, NIT, NFEV, NOW_F = (WORDS[k] for k in ("STAGE", "STATUS", "NIT", "NFEV", "NOW_F"))
 _few: dict[Any, dict] = {}              # plans of callables that cannot carry them
-MOST_PLANS = 32
+MOST_PLANS, MOST_CALLS, MOST_CALLABLES = 32, 8, 128
 FLOATS = {np.dtype(np.float64), np.dtype(np.float32)}
+PLAIN = {float, int, bool, type(None)}      # options that two calls can be compared by
 
 
 def minimize(fun: Callable, x0: Any, args: Any = (), method: str = "lbfgs", bounds: Any = None, tol: float | None = None,
@@ -60,14 +61,12 @@ def minimize(fun: Callable, x0: Any, args: Any = (), method: str = "lbfgs", boun
     Failures of the search are no errors: see `success`, `status` and `message` of the result. Ctrl-C raises KeyboardInterrupt
     with the best point so far as its `result`.
     """
-    if x0.__class__ is Tensor and args == () and bounds is None and callback is None and not trace.running:
-        try:
-            plan = fun.__dict__["_minimize"][method, x0._kind, x0._array.shape, tol, batch_dims,
-                                             None if options is None else tuple(options.items())]
-        except (KeyError, AttributeError, TypeError):
-            plan = None
-        if plan is not None and plan.fits():
-            return plan.quick(x0._array)
+    if fun.__class__ is types.FunctionType and x0.__class__ is Tensor and args == () and bounds is None and callback is None:
+        start = x0._array
+        call = method, x0._kind, start.shape, tol, batch_dims, options
+        for known, plan in fun.__dict__.get("_minimize", ()):
+            if known == call and plan.fits() and not trace.running:
+                return plan.quick(start)
     return _minimize(fun, x0, args, method, bounds, tol, options, callback, batch_dims)
 
 
@@ -95,8 +94,7 @@ def _minimize(fun, x0, args, method, bounds, tol, options, callback, batch_dims)
         raise ValueError("minimize: with batch_dims=1 there are neither callbacks nor history")
     plan = _plan(fun, name, solver, start, shape, args, limits, settings)
     if not args and bounds is None:
-        _remember(fun, (method, KIND_OF_NUMPY[start.dtype], start.shape, tol, batch_dims,
-                        None if options is None else tuple(options.items())), plan, reports)
+        _remember(fun, (method, KIND_OF_NUMPY[start.dtype], start.shape, tol, batch_dims, options), plan, reports)
     each, notes = None, None
     if reports.get("history"):
         notes = History(plan, shape)
@@ -118,6 +116,8 @@ class MinimizePlan(Plan):
         self.kind = KIND_OF_NUMPY[self.dtype]
         self.gradient = VALUE_AND_GRAD in self.solver.requests or HESSIAN in self.solver.requests
         self.plain = self.n < 1 << 15               # nothing but the kernel is needed
+        self.usual = self.solver.requests == (VALUE_AND_GRAD,) and not self.solver.matrices      # in what it gives back
+        self.ready: list[State] = []
 
     def fits(self) -> bool:
         """Whether the function would be traced to the same programs."""
@@ -126,19 +126,30 @@ class MinimizePlan(Plan):
 
     def quick(self, start: np.ndarray) -> OptimizeResult:
         """Solve without arguments, bounds, callback and reports."""
-        if start.shape != self.shape or not self.plain or self.objective.owners or self.objective.scratch:
+        objective = self.objective
+        if start.shape != self.shape or not self.plain or objective.owners or objective.scratch or objective.interruptible:
             return self.solve(start, (), int(start.shape != self.shape))
-        state = self.state(1)
-        state.header0[:] = self.template
+        try:
+            state = self.ready.pop()
+        except IndexError:
+            state = self._ready()
+        state.header0[STAGE] = AGAIN
         state.x0[:] = start if start.ndim == 1 else start.reshape(-1)
-        control = state.control
-        control[0], control[1] = self.budget, 0
-        code = self.kernel(state.run, control)
-        if code != DONE:
-            self._go(state, (), None, None, int(code))
+        code = state.code
+        self.kernel(state.run, state.control, code)
+        if code.item():             # anything but DONE
+            self._go(state, (), None, None, code.item())
+            state.control[:] = self.budget, 0
         result = self._one(state)
-        self.free.append(state)
+        self.ready.append(state)
         return result
+
+    def _ready(self) -> State:
+        """A state for `quick`: all that does not change from run to run is written."""
+        state = State(self, 1)
+        state.header[:] = self.template
+        state.control[:] = self.budget, 0
+        return state
 
     def solve(self, start: np.ndarray, args: tuple, batch_dims: int, each: Callable | None = None,
               progress: Progress | None = None, notes: History | None = None) -> OptimizeResult:
@@ -175,19 +186,22 @@ class MinimizePlan(Plan):
     def _one(self, state: State) -> OptimizeResult:
         _, _, code, _, nit, nfev, njev, nhev = state.counts.tolist()
         kind, shape = self.kind, self.shape
-        x, g = state.x0.copy(), state.g0.copy() if self.gradient else None
-        if len(shape) != 1:
-            x, g = x.reshape(shape), None if g is None else g.reshape(shape)
         status, message = REASONS[code]
-        result = OptimizeResult(x=wrap(x, kind), fun=state.value.item())
-        if g is not None:
-            result["jac"] = wrap(g, kind)
-        result.update(nit=nit, nfev=nfev, njev=njev, success=0 < code <= SUCCESSES, status=status, message=message)
+        x, g = state.x0.copy(), state.g0.copy()
+        if len(shape) != 1:
+            x, g = x.reshape(shape), g.reshape(shape)
+        result = OptimizeResult({"x": wrap(x, kind), "fun": state.value.item(), "jac": wrap(g, kind), "nit": nit, "nfev": nfev,
+                                 "njev": njev, "success": 0 < code <= SUCCESSES, "status": status, "message": message})
+        if self.usual:
+            return result
+        if not self.gradient:
+            del result["jac"]
         if nhev:
             result["nhev"] = nhev
         for name, place in self.solver.matrices.items():
-            matrix = state.at(0, int(state.words[0, self.solver.places()[place]]), self.n * self.n, self.dtype)
-            result[name] = _tensor(matrix.reshape(self.n, self.n))
+            address = int(state.words[0, self.solver.places()[place]])
+            if address:             # a run that was interrupted at its first value has none
+                result[name] = _tensor(state.at(0, address, self.n * self.n, self.dtype).reshape(self.n, self.n))
         return result
 
     def _many(self, state: State) -> OptimizeResult:
@@ -354,19 +368,24 @@ def _plans(fun: Callable, kind: str) -> dict:
     except TypeError:               # not hashable
         return {}
     if found is None:
-        while len(_few) >= 16:
+        while len(_few) >= MOST_CALLABLES:
             del _few[next(iter(_few))]
         found = _few[fun, kind] = {}
     return found
 
 
-def _remember(fun: Callable, key: tuple, plan: MinimizePlan, reports: dict) -> None:
-    """Let the next call with the same function and options go the short way."""
-    if not reports and isinstance(fun, types.FunctionType):
-        try:
-            _plans(fun, "_minimize")[key] = plan
-        except TypeError:           # an option that is not hashable
+def _remember(fun: Callable, call: tuple, plan: MinimizePlan, reports: dict) -> None:
+    """Let the next call with the same function and options go the short way; the latest call is looked at first."""
+    *about, options = call
+    if reports or fun.__class__ is not types.FunctionType or not all(v.__class__ in PLAIN for v in about[3:]):
+        return
+    if options is not None:
+        options = dict(options)
+        if not all(v.__class__ in PLAIN for v in options.values()):
             return
+    call = (*about, options)
+    calls = [known for known in fun.__dict__.get("_minimize", ()) if known[0] != call]
+    fun._minimize = ((call, plan), *calls[:MOST_CALLS - 1])         # replaced and not changed: other threads may be reading
 
 
 def _plan(fun: Callable, name: str, solver: Any, start: np.ndarray, shape: tuple[int, ...], args: tuple,

@@ -82,6 +82,7 @@ class Objective:
         self.known: dict[int, set[int]] = {request: set() for request in functions}
         self.kept: list = []
         self.scratch = 0
+        self.interruptible = False                      # loops in some kernel can be told to end
         self.reasons: dict[int, str] = {}               # request -> why Python answers it
         self.variants = {request: np.zeros(1 + MOST_VARIANTS, np.int64) for request in functions}
         self.requests = np.zeros(max(REQUESTS.values()) + 1, np.int64)
@@ -165,6 +166,7 @@ class Objective:
         words, tables = self.variants[request], self.tables[request]
         tables.append(table)
         self.scratch = max(self.scratch, table.scratch)
+        self.interruptible |= table.interruptible
         words[len(tables)] = table.address
         words[0] = len(tables)
         self.requests[request] = words.ctypes.data
@@ -218,7 +220,8 @@ def minimised(name: str, fun: Callable, shape: tuple[int, ...], dtype: np.dtype,
         if x.numel() <= FEW:
             return func.hessian(value)(x, *args)
         basis = PUBLIC["eye"](x.numel(), dtype=x.dtype)         # one batched product, instead of a row of code for each element
-        return func.vmap(lambda t: func.jvp(lambda y: func.grad(value)(y, *args), (x,), (t.reshape(shape),))[1])(basis)
+        return func.vmap(lambda t: func.jvp(lambda y: func.grad(value)(y, *args), (x,), (t.reshape(shape),))[1],
+                         randomness="same")(basis)
 
     def product(x: Tensor, p: Tensor, *args: Any) -> Tensor:
         return func.jvp(lambda y: func.grad(value)(y, *args), (x,), (p,))[1]

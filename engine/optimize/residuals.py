@@ -70,13 +70,11 @@ def _jacobian(flat: Callable, eager: bool) -> Callable:
         m = r.numel()
         if eager or n <= FEW:
             return r, (func.jacfwd if n <= m else func.jacrev)(of_x)(x)
-        try:
-            if n <= m:
-                return r, func.vmap(lambda t: func.jvp(of_x, (x,), (t,))[1])(PUBLIC["eye"](n, dtype=x.dtype)).mT.contiguous()
-            pull = func.vjp(of_x, x)[1]
-            return r, func.vmap(lambda v: pull(v)[0])(PUBLIC["eye"](m, dtype=x.dtype))
-        except (RuntimeError, NotImplementedError):         # an operator that cannot be batched
-            return r, func.jacfwd(of_x)(x)
+        basis = PUBLIC["eye"](min(m, n), dtype=x.dtype)
+        if n <= m:
+            return r, func.vmap(lambda t: func.jvp(of_x, (x,), (t,))[1], randomness="same")(basis).mT.contiguous()
+        pull = func.vjp(of_x, x)[1]
+        return r, func.vmap(lambda v: pull(v)[0], randomness="same")(basis)
     return named(both, flat)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from kernels.cpu import pool
+from kernels.cpu.patience import Guarded
 from kernels.solvers import vectors
 from kernels.solvers.machine import DONE, HEADER, ITERATION, PAUSED, PRODUCT, STATUSES, WORDS, Solver
 
@@ -30,8 +31,7 @@ class State:
     """One run's memory: a row of words for each problem, and views into it."""
 
     def __init__(self, plan: Plan, rows: int):
-        width = plan.width
-        self.words = np.zeros((rows, width), np.int64)
+        self.words = np.zeros((rows, plan.width), np.int64)
         self.base = self.words.ctypes.data
         self.header = self.words[:, :HEADER]
         self.numbers = self.words.view(np.float64)
@@ -45,7 +45,7 @@ class State:
         self.x0, self.g0, self.header0 = self.x[0], self.g[0], self.header[0]
         self.counts = self.header0[:8]          # STAGE, REQUEST, STATUS, N, NIT, NFEV, NJEV, NHEV
         self.value = self.numbers[0, WORDS["NOW_F"]:WORDS["NOW_F"] + 1]
-        self.control = np.zeros(2, np.int64)
+        self.control, self.code = np.zeros(2, np.int64), np.zeros((), np.int64)
         self.scratch = np.empty((rows, 0), np.uint8)
 
     def at(self, row: int, address: int, count: int, dtype: np.dtype) -> np.ndarray:
@@ -123,7 +123,7 @@ class Plan:
             if code is None:
                 control[0], control[1] = budget, each is not None
                 begin = time.perf_counter()
-                codes = np.atleast_1d(self.kernel(state.run, control))
+                codes = np.atleast_1d(self._launch(state))
                 passed = time.perf_counter() - begin
             else:
                 codes, code = np.array([code]), None
@@ -145,6 +145,17 @@ class Plan:
                 progress.look(state)
             if (codes == PAUSED).any():
                 budget = self.budget = max(1, min(int(budget * min(8.0, max(0.1, SLICE / (passed + 1e-9)))), 1 << 40))
+
+    def _launch(self, state: State) -> np.ndarray:
+        """Run the kernel until all problems have ended, or wait for something."""
+        if not self.objective.interruptible:
+            return self.kernel(state.run, state.control)
+        before = state.words.copy()
+        try:
+            return Guarded(self.kernel)(state.run, state.control)
+        except KeyboardInterrupt:       # loops that are told to end give values that are none
+            state.words[:] = before
+            raise
 
     def answer(self, state: State, row: int, request: int, args: tuple) -> None:
         """Answer the request of one problem in Python."""

@@ -90,6 +90,12 @@ def _dot(a: Any, b: Any) -> Tensor:
     return PUBLIC["matmul"](*_alike(a, b))
 
 
+def _spread(name: str) -> Callable:
+    def spread(x: Tensor, axis: int | None = None, ddof: int = 0) -> Tensor:
+        return PUBLIC[name](x, dim=axis, correction=ddof)
+    return spread
+
+
 def _norm(x: Tensor) -> Tensor:
     return PUBLIC["sqrt"](PUBLIC["sum"](x * x))
 
@@ -112,6 +118,7 @@ TWO = {"atan2", "hypot", "copysign", "maximum", "minimum", "add", "sub", "mul", 
 SPECIAL = {math.log: _log, np.log: _log, math.gamma: _gamma, math.pow: lambda x, y: x ** y, np.power: lambda x, y: x ** y,
            np.max: _extreme("amax"), np.min: _extreme("amin"), np.dot: _dot, np.cumsum: _cumsum, np.stack: _joined("stack"),
            np.concatenate: _joined("cat"), np.matmul: _dot, np.linalg.norm: _norm,
+           np.std: _spread("std"), np.var: _spread("var"),
            math.dist: lambda p, q: _norm(p - q), np.array: lambda x: x, np.asarray: lambda x: x, math.fsum: sum}
 
 

@@ -219,7 +219,8 @@ def cauchy(s):
 
 # The direct primal method (equations 5.6 to 5.11): the step among the free unknowns is -r / theta - W v / theta^2, where (M^-1
 # - W'W / theta) v = W'r, r = g + theta (xc - x) - W M c. It is projected onto the bounds; where that is no descent it is cut
-# short (J. L. Morales and J. Nocedal, ACM Trans. Math. Software 38 (2011) 7). D becomes the way from x to there.
+# short (J. L. Morales and J. Nocedal, ACM Trans. Math. Software 38 (2011) 7), and so it is where that goes down more steeply: the
+# projected step may be all but level. D becomes the way from x to there.
 _SUBSPACE = """
 @shared
 def subspace(s):
@@ -242,7 +243,7 @@ def subspace(s):
     if factorise(a, size, spare) == 0:
         return 0
     solve(a, size, spare, q, v)
-    along, most = 0.0, 1.0
+    along, reached, change, most = 0.0, 0.0, 0.0, 1.0
     for i in range(n):
         step = 0.0
         if at(held, i) == 0.0:
@@ -251,13 +252,15 @@ def subspace(s):
         put(d, i, step)
         here = at(xc, i)
         along += at(g, i) * (inside(s, i, here + step) - at(x, i))
+        reached += at(g, i) * (here - at(x, i))
+        change += at(g, i) * step
         if step > 0.0:
             most = min(most, (at(word(s, UPPER), i) - here) / step)
         elif step < 0.0:
             most = min(most, (at(word(s, LOWER), i) - here) / step)
     if not finite(along):
         return 0
-    if along < 0.0:
+    if along < 0.0 and along <= reached + most * change:
         most = 1.0
     for i in range(n):
         put(xc, i, inside(s, i, at(xc, i) + most * at(d, i)))

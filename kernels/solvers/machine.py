@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from .. import libm
+from ..cpu.launches import LAUNCH
 from ..cpu.maps import ITEMSIZE
 from ..cpu.native import Program, make_ufunc
 
@@ -35,6 +36,7 @@ WORDS = {"STAGE": 0, "REQUEST": 1, "STATUS": 2, "N": 3, "NIT": 4, "NFEV": 5, "NJ
          "BOUNDS": 27, "LOWER": 28, "UPPER": 29,
          "BEST_F": 15, "BEST_X": 30, "BEST_G": 31}
 OPTIONS, PRIVATE, HEADER = 32, 56, 128      # first option, first private word, size of the header in words
+AGAIN = -1                                  # a STAGE: a run that has ended shall begin anew, from what was put into RESULT_X
 SLOTS = {"x": 1, "f": 2, "g": 3, "p": 4, "r": 5, "scratch": 6}
 FIRST_CAPTURED = 8                          # slots from here on are entries of the table at CAPTURED
 
@@ -133,24 +135,7 @@ def base(s, slot):
     if slot < FIRST_CAPTURED:
         return word(s, SLOTS + slot)
     return word(word(s, CAPTURED), slot - FIRST_CAPTURED)
-
-@inline
-def launch(s, variant, args):
-    p = variant + 16
-    for k in range(word(variant, 0)):
-        count = word(p, 4)
-        for j in range(count):
-            set_word(args, j, base(s, word(p, 5 + 2 * j)) + word(p, 6 + 2 * j))
-        call_loop(word(p, 0), args, word(p, 2), word(p, 3), word(p, 1))
-        p += 8 * (5 + 2 * count)
-    for k in range(word(variant, 1)):
-        found, seen = base(s, word(p, 0)) + word(p, 1), p + 24
-        for j in range(word(p, 2)):
-            if peek_uint8(pointer(found), j) != peek_uint8(pointer(seen), j):
-                return 0
-        p += 8 * (3 + (word(p, 2) + 7) // 8)
-    return 1
-
+""" + LAUNCH + """
 @inline
 def evaluate(s, request):
     objective = word(s, OBJECTIVE)
@@ -166,6 +151,17 @@ def evaluate(s, request):
 
 # Operands: states (rows, words), control (budget, whether to stop at each iteration) -> request that Python has to answer.
 LOOP = """
+@inline
+def renew(s):
+    for k in range(NIT, NIT + 4):
+        set_word(s, k, 0)
+    for k in range(PRIVATE, HEADER):
+        set_word(s, k, 0)
+    set_word(s, STATUS, 0)
+    set_word(s, REQUEST, 0)
+    set_word(s, BEST_X, 0)
+    set_word(s, STAGE, 0)
+
 @inline
 def begin(s):
     n = word(s, N)
@@ -204,6 +200,8 @@ def count(s, request):
 
 @inline
 def run(s, budget, stops):
+    if word(s, STAGE) < 0:
+        renew(s)
     request = word(s, REQUEST)
     if word(s, STAGE) == 0:
         begin(s)
@@ -313,7 +311,7 @@ class Solver:
 
 def constants(places: Mapping[str, int]) -> str:
     """Source that gives names to the words of a state, to requests and statuses."""
-    named = {**REQUESTS, **STATUSES, **places, "FIRST_CAPTURED": FIRST_CAPTURED, "HEADER": HEADER}
+    named = {**REQUESTS, **STATUSES, **places, "FIRST_CAPTURED": FIRST_CAPTURED, "PRIVATE": PRIVATE, "HEADER": HEADER}
     return "".join(f"{k} = {v}\n" for k, v in named.items())
 
 
