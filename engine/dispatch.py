@@ -46,6 +46,8 @@ def _entry_changed(name: str, device: str) -> None:
     if apply is not None and hasattr(apply, "loops"):
         apply.loops.clear()
         apply.gradients.clear()
+        if hasattr(apply, "whole"):
+            apply.whole.clear()
 
 
 kernel_table.TABLE.listeners.append(_entry_changed)

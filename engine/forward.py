@@ -189,13 +189,17 @@ def _pointwise(node: PointwiseNode, tangents: list) -> Tensor:
             out._node, out._needs = node, True
         values["out"] = out
     total = None
-    for e, k in zip(plan.expressions, plan.places, strict=True):
+    slopes = () if modes.enabled else saved[len(node.shapes) + 1:]      # what a user's kernel has given with its value
+    for n, (e, k) in enumerate(zip(plan.expressions, plan.places, strict=True)):
         t = tangents[k]
         if t is None:
             continue
-        values["g"] = t.conj() if is_complex else t
-        part = evaluate(e, values)
-        part = part.conj() if is_complex else part
+        if slopes:
+            part = BOOK["mul"](t, slopes[n])
+        else:
+            values["g"] = t.conj() if is_complex else t
+            part = evaluate(e, values)
+            part = part.conj() if is_complex else part
         total = part if total is None else total + part
     if total is None:
         return None

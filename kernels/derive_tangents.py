@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import ast
 import math
-import types
 
 from .book import BOOK
-from .derive_values import OPERATORS, UNROLLED, WHOLE, E, Values, _call, _floating, record_of
+from .derive_values import OPERATORS, UNROLLED, WHOLE, E, Values, _call, _floating, record_of, written_in_python
 from .symbol import Symbol
 
 
@@ -103,9 +102,11 @@ class Tangents(Values):
             return self.without(node)
         if word not in ("+", "-", "*", "/", "%"):
             return self.without(node)
+        if word == "%":
+            self.divided("", "", word, node)            # for real numbers
+            return self.record("remainder", [x, y], node)
         a, b = self.held(x), self.held(y)
         value = self.let(self.ratio(a, b) if word == "/" else f"{a} {word} {b}")
-        quotient = self.let(f"_T({a} // {b})") if word == "%" and any(y.tangents) else ""
         tangents = []
         for t, s in zip(x.tangents, y.tangents, strict=True):
             if t is None and s is None:
@@ -116,11 +117,9 @@ class Tangents(Values):
                 tangents.append(self.let(f"{t} - {s}" if t and s else f"-{s}") if s else t)
             elif word == "*":
                 tangents.append(self.let(" + ".join([f"{t} * {b}"] * bool(t) + [f"{a} * {s}"] * bool(s))))
-            elif word == "/":
+            else:
                 above = f"({t} - {value} * {s})" if t and s else t or f"(-{value} * {s})"
                 tangents.append(self.let(self.ratio(above, b)))
-            else:
-                tangents.append(self.let(f"{t} - {quotient} * {s}" if t and s else f"-{quotient} * {s}") if s else t)
         return E(value, "float", tuple(tangents))
 
     def held(self, x: E) -> str:
@@ -169,7 +168,7 @@ class Tangents(Values):
         known = record_of(target)
         if known is not None:
             return self.record(known, arguments, node)
-        if isinstance(getattr(target, "py_func", target), types.FunctionType):
+        if written_in_python(target):
             return self.user(target, arguments, node)
         raise self.problem(f"the derivative of `{ast.unparse(node.func)}` is not known", node)
 

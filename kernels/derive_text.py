@@ -65,6 +65,8 @@ class Writer(Tangents):
         self.block(definition.body)
         if _may_end(definition.body):
             raise self.problem("it may end without returning a value", definition.body[-1])
+        if self.result is None:
+            raise self.problem("it never returns a value", definition)
         return "\n".join([f"def {self.name}({', '.join(self.parameters())}):", *self.lines]) + "\n"
 
     def parameters(self) -> list[str]:
@@ -228,16 +230,31 @@ class Writer(Tangents):
         if not plain or call.keywords or node.orelse or not isinstance(node.target, ast.Name):
             raise self.problem("a `for` in a kernel must be `for name in range(...)`, without else")
         bounds = [self.plain(a) for a in call.args]
-        if any(b.kind != "int" for b in bounds):
-            raise self.problem("the bounds of range must be integers; convert with int()")
+        for b, given in zip(bounds, call.args, strict=True):
+            if b.kind != "int":
+                own = isinstance(given, ast.Name) and given.id in self.scalar.inputs
+                raise self.problem("the bounds of range must be integers; " + (
+                    f"say nondifferentiable=({given.id!r},) where `{given.id}` is one, or " if own else "") + "convert with int()")
+        texts = [b.text for b in bounds]
+        if len(bounds) == 3 and not hasattr(self.scalar.function, "typed"):
+            texts = self.steps(bounds)
         self.meet(node.target.id, "int", ())
         index = f"u_{node.target.id}" if self.kinds[node.target.id] == "int" else self.fresh_index()
-        self.say(f"for {index} in range({', '.join(b.text for b in bounds)}):")
+        self.say(f"for {index} in range({', '.join(texts)}):")
         if index != f"u_{node.target.id}":
             self.indent += 1
             self.assign(node.target, E(index, "int", (None,) * len(self.wanted)))
             self.indent -= 1
         self.inside(node.body)
+
+    def steps(self, bounds: list[E]) -> list[str]:
+        """The bounds of a range with a step; where that is 0 there are no turns, as kernels cannot raise."""
+        if bounds[2].literal:
+            if not ast.literal_eval(bounds[2].text):
+                raise self.problem("the step of range must not be 0")
+            return [b.text for b in bounds]
+        first, last, step = [self.let(b.text) for b in bounds]
+        return [first, f"({last} if {step} != 0 else {first})", f"({step} if {step} != 0 else 1)"]
 
     def fresh_index(self) -> str:
         self.count += 1

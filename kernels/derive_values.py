@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import math
+import operator
 import types
 from collections.abc import Callable, Hashable
 
@@ -29,6 +30,8 @@ LONGEST = 64                                # numbers in a tuple from outside
 UNROLLED = 8                                # whole exponents up to which powers are products
 OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.LShift: "<<",
              ast.RShift: ">>", ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^"}
+FOLDED = {"+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod, "**": operator.pow,
+          "<<": operator.lshift, ">>": operator.rshift, "&": operator.and_, "|": operator.or_, "^": operator.xor}
 COMPARISONS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=", ast.Is: "==", ast.IsNot: "!="}
 
 
@@ -215,6 +218,8 @@ class Values:
                 raise self.problem(f"`{ast.unparse(node)}` is not known here, or is nothing that a kernel can hold", node)
             return self.literal(found, node)
         if isinstance(node, ast.Tuple):
+            if not node.elts:
+                raise self.problem("an empty tuple cannot be in a kernel", node)
             parts = [self.plain(e) for e in node.elts]
             return E(f"({', '.join(p.text for p in parts)},)", tuple(p.kind for p in parts))
         if isinstance(node, ast.Subscript):
@@ -248,7 +253,7 @@ class Values:
         if type(value) is bool:
             return E(repr(value), "bool")
         if isinstance(value, (int, np.integer)):
-            return E(repr(int(value)), "int", literal=True)
+            return self.whole(int(value), node)
         if isinstance(value, (float, np.floating)):
             return E(f"_T({float(value)!r})", "float", literal=True)
         if isinstance(value, (complex, np.complexfloating)):
@@ -263,6 +268,23 @@ class Values:
             parts = [self.literal(v, node) for v in value]
             return E(f"({', '.join(p.text for p in parts)},)", tuple(p.kind for p in parts))
         raise self.problem(f"`{ast.unparse(node)}` is {_article(type(value).__name__)}, which a kernel cannot hold", node)
+
+    def whole(self, value: int, node: ast.expr) -> E:
+        """A whole number; as a float where it does not fit into 64 bits."""
+        if -1 << 63 <= value < 1 << 63:
+            return E(repr(value), "int", literal=True)
+        if abs(value) >= 1 << 1023:
+            raise self.problem(f"`{ast.unparse(node)}` is too large a number", node)
+        return E(f"_T({float(value)!r})", "float", literal=True)
+
+    def folded(self, x: E, y: E, word: str, node: ast.expr) -> E:
+        """What two whole numbers of the text give."""
+        a, b = ast.literal_eval(x.text), ast.literal_eval(y.text)
+        if word in ("//", "%") and b == 0:
+            return self.whole(0, node)
+        if (word in ("<<", ">>") and not 0 <= b < 64) or (word == "**" and b > 1023):
+            raise self.problem(f"`{ast.unparse(node)}` is no number that a kernel can hold", node)
+        return self.whole(FOLDED[word](a, b), node)
 
     def compared(self, node: ast.Compare) -> E:
         operands = [self.plain(v) for v in (node.left, *node.comparators)]
@@ -284,21 +306,33 @@ class Values:
         word = OPERATORS.get(type(node.op))
         if word is None:
             raise self.problem(f"`{ast.unparse(node)}` cannot be in a kernel", node)
+        if whole and word != "/" and x.literal and y.literal:
+            return self.folded(x, y, word, node)
         if whole and word != "/":
-            if word in ("//", "%") and not y.literal:
+            if word in ("//", "%") and (not y.literal or y.text == "0"):
                 self.names["whole_" + ("quotient" if word == "//" else "rest")] = whole_quotient if word == "//" else whole_rest
                 return E(f"whole_{'quotient' if word == '//' else 'rest'}({x.text}, {y.text})", "int")
-            return E(f"({x.text} {word} {y.text})", "int", literal=x.literal and y.literal)
+            return E(f"({x.text} {word} {y.text})", "int")
         if word not in ("+", "-", "*", "/", "//", "%"):
             raise self.problem(f"`{ast.unparse(node)}`: {word} is for integers", node)
         if word == "/":
             return E(f"({self.ratio(self.as_kind(x, 'float'), self.as_kind(y, 'float'))})", "float")
+        if word in ("//", "%"):
+            return self.divided(self.as_kind(x, "float"), self.as_kind(y, "float"), word, node)
         return E(f"({self.as_kind(x, 'float')} {word} {self.as_kind(y, 'float')})", "float")
+
+    def divided(self, a: str, b: str, word: str, node: ast.expr) -> E:
+        """Floor division of floats, or what it leaves."""
+        if self.scalar.complex_numbers:
+            raise self.problem(f"`{ast.unparse(node)}`: {word} is for real numbers", node)
+        name = "floor_divide" if word == "//" else "remainder"
+        self.names[f"op_{name}"] = BOOK[name]
+        return E(f"op_{name}({a}, {b})", "float")
 
     def plain_power(self, node, x: E, y: E, whole: bool) -> E:
         n = node.right.value if isinstance(node.right, ast.Constant) and type(node.right.value) is int else None
         if whole and n is not None and n >= 0:
-            return E(f"({x.text} ** {n})", "int", literal=x.literal)
+            return self.folded(x, y, "**", node) if x.literal else E(f"({x.text} ** {n})", "int")
         a = self.as_kind(x, "float")
         if n is not None and 1 <= n <= UNROLLED and ((n < 3 and a.isidentifier()) or n == 1):
             return E("(" + " * ".join([a] * n) + ")", "float")
@@ -351,7 +385,7 @@ class Values:
                 raise self.problem(f"`{ast.unparse(node)}`: {len(op.inputs)} argument{'s' * (len(op.inputs) > 1)} needed", node)
             self.names[f"op_{known}"] = op
             return E(f"op_{known}({', '.join(self.operands(op, arguments))})", self.gives(op, arguments))
-        if isinstance(getattr(target, "py_func", target), types.FunctionType):
+        if written_in_python(target):
             inner = self.inner(target, arguments, node)
             function = inner.make()
             given = [a.text if inner.kinds.get(n) == "int" else self.as_kind(a, "float")
@@ -359,6 +393,13 @@ class Values:
             kind = _floating(function.result)
             return E(f"{self.named(function)}({', '.join(given)})", kind)
         raise self.problem(f"`{ast.unparse(node.func)}` cannot be called in a kernel", node)
+
+
+def written_in_python(target: object) -> bool:
+    """Whether a call leads to a function whose source is the user's: one of Python's, or what Numba made of one."""
+    function = getattr(target, "py_func", target)
+    return isinstance(function, types.FunctionType) and (function.__module__ or "").partition(".")[0] not in (
+        "numpy", "random", "statistics", "scipy")
 
 
 def record_of(target: object) -> str | None:

@@ -94,6 +94,29 @@ def inputs_of(outputs: Sequence) -> list[str]:
     return list(found)
 
 
+def joints(expressions: Sequence) -> set:
+    """The functions of several results of which parts stand in expressions."""
+    found, left = set(), list(expressions)
+    while left:
+        e = left.pop()
+        if isinstance(e, Symbol) and not e.name:
+            left += e.operands
+            if getattr(e.operator, "joint", None):
+                found.add(e.operator.joint[0])
+    return found
+
+
+def called(operator, together: set) -> tuple:
+    """What a kernel calls for an operator, and the part of its result that is meant, as "[1]" or "".
+
+    Where a function that gives a value with its derivatives is there for the derivatives (`together`), it gives the value, too.
+    """
+    along = getattr(operator, "along", None)
+    if along in together:
+        return along, operator.value_in_along
+    return getattr(operator, "joint", None) or (operator, "")
+
+
 def lines(outputs: Sequence, number=repr) -> tuple[list[str], list[str], list]:
     """Straight-line source of expressions: statements, result names, and the operators used; equal parts are shared.
 
@@ -102,6 +125,7 @@ def lines(outputs: Sequence, number=repr) -> tuple[list[str], list[str], list]:
     names: dict[tuple | str, str] = {}
     statements: list[str] = []
     operators: dict[str, object] = {}
+    together = joints(outputs)
 
     def emit(e) -> str:
         if not isinstance(e, Symbol):
@@ -111,14 +135,14 @@ def lines(outputs: Sequence, number=repr) -> tuple[list[str], list[str], list]:
         key = e.key()
         if key not in names:
             arguments = ", ".join(emit(o) for o in e.operands)
-            operator, part = getattr(e.operator, "joint", None) or (e.operator, None)
+            operator, part = called(e.operator, together)
             operators[operator.name] = operator
             text = f"op_{operator.name}({arguments})"
-            if part is not None:            # one of several results of one function, which runs once for all of them
+            if part:            # one of several results of one function, which runs once for all of them
                 if text not in names:
                     names[text] = f"w{len(names)}"
                     statements.append(f"{names[text]} = {text}")
-                text = f"{names[text]}[{part}]"
+                text = names[text] + part
             names[key] = f"v{len(names)}"
             statements.append(f"{names[key]} = {text}")
         return names[key]

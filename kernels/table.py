@@ -40,22 +40,21 @@ class Kernel:
 def forward_ufunc(operator: Pointwise, dtype: str) -> np.ufunc:
     """The loaded CPU kernel of a pointwise operator computed in `dtype`."""
     from .cpu import maps, native
-    return _guarded(native, maps.forward_program(operator, dtype))
+    return native.make_kernel(maps.forward_program(operator, dtype))
 
 
 @functools.cache
 def gradient_ufunc(operator: Pointwise, dtype: str, mask: tuple[bool, ...]) -> np.ufunc:
     """The loaded CPU kernel of the gradients that `mask` asks for."""
     from .cpu import maps, native
-    return _guarded(native, maps.gradient_program(operator, dtype, mask))
+    return native.make_kernel(maps.gradient_program(operator, dtype, mask))
 
 
-def _guarded(native, program) -> Callable:
-    ufunc = native.make_ufunc(program)
-    if not program.interruptible:
-        return ufunc
-    from .cpu.patience import Guarded
-    return Guarded(ufunc)
+@functools.cache
+def whole_ufunc(name: str, operators: tuple[Pointwise, ...], dtype: str, mask: tuple[bool, ...]) -> np.ufunc:
+    """The loaded CPU kernel of several operators of the same inputs, with partial derivatives by those of `mask`."""
+    from .cpu import maps, native
+    return native.make_kernel(maps.whole_program(name, operators, dtype, mask))
 
 
 @functools.cache
@@ -132,4 +131,4 @@ def kernel(name: str, device: str) -> Kernel:
     return TABLE[name, device]
 
 
-__all__ = ["TABLE", "Fold", "Kernel", "Table", "cast_ufunc", "forget", "forward_ufunc", "gradient_ufunc", "kernel"]
+__all__ = ["TABLE", "Fold", "Kernel", "Table", "cast_ufunc", "forget", "forward_ufunc", "gradient_ufunc", "kernel", "whole_ufunc"]

@@ -205,13 +205,7 @@ def test_twenty_kernels(function, values, integers):
     assert type(y.grad_fn).__name__ == BOOK[name].node_name
     expected = [function(*p) for p in zip(*values, strict=True)]
     np.testing.assert_allclose(y.detach().numpy(), expected, rtol=1e-13)
-    assert engine.autograd.gradcheck(op, tuple(operands))
-    if len(values) == 1 or integers or function in (huber, kepler, helpers):
-        assert engine.autograd.gradgradcheck(op, tuple(operands))
-    else:               # the same derivatives, once each: compiling them takes the time
-        def slope(*operands):
-            return engine.autograd.grad(op(*operands).sum(), operands[0], create_graph=True)[0]
-        assert engine.autograd.gradcheck(slope, tuple(operands))
+    assert engine.autograd.gradcheck(op, tuple(operands)) and engine.autograd.gradgradcheck(op, tuple(operands))
 
 
 # --- how the operator behaves -------------------------------------------------------------------------------------------
@@ -275,7 +269,7 @@ def test_reverse_forward_vmap_and_compiled_agree(op):
     np.testing.assert_allclose(gx.numpy(), 2 * by_x)
     np.testing.assert_allclose(gy.numpy(), 2 * by_y.sum(0))
     source = whole.source()
-    assert source.count("my_ramp_along_float64(") >= 1 and "my_ramp_float64(" in source     # inlined, value and derivatives
+    assert source.count("my_ramp_along_float64(") >= 1 and "my_ramp_float64(" not in source      # inlined, one call for both
     hessian = engine.func.hessian(lambda a: op(a, y.detach()).sum())(x.detach()).reshape(4, 4)
     np.testing.assert_allclose(hessian.numpy(), np.diag(np.where(v[0] > v[1], 2.0, 0.0).ravel()), atol=1e-15)
 
@@ -613,7 +607,7 @@ def test_the_page_on_operators_of_your_own_runs(tmp_path):
     """The code of docs/operators-of-your-own.md, as a reader would run it: from a file."""
     page = (Path(__file__).parents[1] / "docs" / "operators-of-your-own.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     program = tmp_path / "page.py"
     program.write_text("\n".join(blocks), encoding="utf-8")
     runpy.run_path(str(program))

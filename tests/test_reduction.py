@@ -1,5 +1,6 @@
 """`engine.reduction`: reductions made of scalar functions, against NumPy, finite differences and the book's own folds."""
 import math
+import os
 import subprocess
 import sys
 
@@ -113,6 +114,25 @@ def test_compiled_and_vectorised():
     np.testing.assert_allclose(tangent.numpy(), (x.numpy().prod(1, keepdims=True) / x.numpy()).sum(1), rtol=1e-12)
 
 
+def test_several_tensors():
+    mean = reduction(map=lambda x, w: (w * x, w), start=(0.0, 0.0), finish=lambda s, w: s / w, name="weighted")(
+        lambda s, w, t, v: (s + t, w + v))
+    dot = reduction(lambda a, b: a + b, start=0.0, map=lambda x, y: x * y, name="dotted")
+    x, w = arrays(3, 5), np.abs(arrays(5)) + 0.1
+    tx, tw = engine.from_numpy(x).requires_grad_(), engine.from_numpy(w).requires_grad_()
+    np.testing.assert_allclose(mean(tx, tw, 1).detach().numpy(), np.average(x, 1, w), rtol=1e-13)
+    np.testing.assert_allclose(mean(tx, tw, dim=1, keepdim=True).detach().numpy(), np.average(x, 1, w)[:, None], rtol=1e-13)
+    assert mean(tx, 2.0 * engine.ones(5)).item() == pytest.approx(x.mean())
+    np.testing.assert_allclose(dot(tx, tx, 0).detach().numpy(), (x * x).sum(0), rtol=1e-13)
+    assert gradcheck(lambda x, w: mean(x, w, 1), (tx, tw)) and dot(engine.ones(0), engine.ones(0)).item() == 0
+    whole = engine.compile(lambda x, w: mean(x, w))(tx.detach(), tw.detach())
+    assert whole.item() == pytest.approx(np.average(x, weights=w * np.ones((3, 1))))
+    with pytest.raises(TypeError, match=r"weighted\(\) takes 2 tensors, dim and keepdim, got 1"):
+        mean(tx)
+    with pytest.raises(RuntimeError, match="size of tensor a"):
+        dot(tx, engine.ones(4, dtype=engine.float64))
+
+
 def test_out_names_and_the_table():
     out = engine.empty(5)
     assert own_product(engine.ones(5, 2), 1, out=out) is out and out.tolist() == [1.0] * 5
@@ -145,5 +165,7 @@ def test_a_second_process_takes_it_from_the_store(tmp_path):
     file.write_text("import sys, engine\nfrom kernels.cpu import native\n"
                     "@engine.reduction(start=0.0, map=lambda x: x * x)\ndef total_of_squares(a, b):\n    return a + b\n"
                     "print(total_of_squares(engine.tensor([1.0, 2.0])).item(), native.compilations, 'numba' in sys.modules)\n")
-    first, second = (subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=120) for _ in range(2))
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
+    first, second = (subprocess.run([sys.executable, str(file)], env=env, capture_output=True, text=True, timeout=120)
+                     for _ in range(2))
     assert first.stdout.startswith("5.0") and second.stdout == "5.0 0 False\n", second.stderr

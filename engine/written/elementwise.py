@@ -14,9 +14,10 @@ from typing import Any
 from kernels import derive, written
 from kernels.book import BOOK, COMPLEX, FLOATS, SAME, TO_BOOL
 
-from ..dispatch import attach, into
+from ..dispatch import into
 from ..errors import DTypeError
 from ..tensor import Tensor
+from .calls import SeveralCaller, WrittenCaller, quick
 
 FLAGS = ("afn", "arcp", "contract", "fast", "ninf", "nnan", "nsz", "reassoc")
 
@@ -54,6 +55,8 @@ def elementwise(function: Callable | None = None, *, derivative: Callable | Sequ
     flags = _checked_flags(fastmath)
     if isinstance(nondifferentiable, str):
         nondifferentiable = (nondifferentiable,)
+    if not isinstance(nondifferentiable, (tuple, list, set, frozenset)) or not all(isinstance(n, str) for n in nondifferentiable):
+        raise TypeError(f"elementwise: nondifferentiable takes names of parameters, not {nondifferentiable!r}")
     kinds = dict.fromkeys(nondifferentiable, "int")
     text = written.Text(lambda complex_numbers: function, kinds, flags)
     try:
@@ -112,11 +115,11 @@ class _Maker:
         joint, ops = written.Joint(self.text), []
         for k, part in enumerate(kind):
             name = f"{self.name}_{k}"
-            op = self.record(name, self.text.part((), k, name), part, (joint, k), None, ops[0].family if ops else [])
+            op = self.record(name, self.text.part((), k, name), part, (joint, f"[{k}]"), None, ops[0].family if ops else [])
             ops.append(op)
             joint.owner = ops[0]
-        callers = [_hot(op) for op in ops]
-        return self.public(tuple(ops), lambda *operands: tuple([hot(*operands) for hot in callers]))
+        several = SeveralCaller(self.name, ops)
+        return self.public(tuple(ops), quick(several.whole, several.run, several))
 
     def record(self, name: str, text: written.Text, kind: object, joint, stated, family: list | None = None) -> written.Written:
         prefix = "u_" if joint is not None else ""
@@ -135,6 +138,9 @@ class _Maker:
         count = len(self.scalar.inputs)
         functions = self.derivative if isinstance(self.derivative, (tuple, list)) else [self.derivative]
         single = not isinstance(self.derivative, (tuple, list))
+        for function in functions:
+            if function is not None and not isinstance(getattr(function, "py_func", function), types.FunctionType):
+                raise TypeError(f"elementwise: derivative= of {self.name} takes functions, not {type(function).__name__}")
         if not single and len(functions) != len(self.variables):
             raise ValueError(f"elementwise: derivative= of {self.name} must give {len(self.variables)} functions, for "
                              f"{', '.join(self.variables)}; not {len(functions)}")
@@ -146,6 +152,8 @@ class _Maker:
             name = f"{self.name}_derivative_{k}"
             inner = elementwise(function, name=name, nondifferentiable=_names_at(function, [
                 n for n, i in enumerate(self.scalar.inputs) if i in self.scalar.kinds]))
+            if any(op.result is TO_BOOL for op in inner.operators):
+                raise TypeError(f"elementwise: derivative= of {self.name} must return numbers, not truth values")
             taken = len(inner.operators[0].inputs)
             if taken not in (count, count + 1):
                 raise ValueError(f"elementwise: derivative= of {self.name} must take its {count} parameters, and the result if it "
@@ -196,16 +204,16 @@ def _integers(name: str, places: list[int], names: tuple[str, ...]) -> Callable:
 def _hot(op: written.Written) -> Callable:
     """The fastest caller for an operator's operands."""
     caller = op.apply
-    if caller.varies:
-        return caller.__call__
+    if caller.varies or caller.whole.heavy:
+        return quick(caller.whole, caller.run, caller.__call__)
     return {1: caller.unary, 2: caller.binary}.get(len(op.inputs), caller.several)()
 
 
 def _attached(op: written.Written) -> None:
-    attach(op)
-    trace = sys.modules.get("engine.compiler.trace")
-    if trace is not None:
-        trace.adopt(op.apply)
+    op.apply = WrittenCaller(op)
+    recorders = sys.modules.get("engine.compiler.recorders")
+    if recorders is not None:
+        recorders.adopt(op.apply)
 
 
 written.entered.append(_attached)

@@ -1,7 +1,8 @@
 """`engine.reduction`: a reduction of the user's own from scalar functions: map, combine, start, finish.
 
-The forward pass is one fold kernel over the book's templates (kernels.cpu.folds). The derivative is that of the same reduction as a
-tree of elementwise operators (`tree`): exact to any order, for any associative `combine`, commutative or not.
+The forward pass is one fold kernel over the book's templates (kernels.cpu.folds). The derivative is that of the same reduction as
+a tree of elementwise operators (`tree`): exact to any order, for any associative `combine`, commutative or not. A reduction of
+several tensors is that tree alone.
 """
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from ..dispatch import cast, into
 from ..functions.factories import full
 from ..functions.join import cat
 from ..functions.reduce import dims_of, tensor_of
+from ..functions.shape import broadcast_tensors
 from ..general import GeneralCaller
 from ..tape import modes
 from ..tensor import KIND, Tensor
@@ -40,8 +42,14 @@ def reduction(combine: Callable | None = None, *, map: Callable | None = None, s
         def deviation(s, q, t, r):
             return s + t, q + r
 
-    Input: a real tensor of any shape; integers are computed in the default float dtype. Differentiable to any order where the parts
-    are. Totals of float16 and float32 are kept in float64.
+    Where map takes several numbers, the reduction takes as many tensors, which broadcast: `op(x, y, dim=None, keepdim=False)`.
+
+        @engine.reduction(map=lambda x, w: (w * x, w), start=(0.0, 0.0), finish=lambda s, w: s / w)
+        def weighted_mean(s, w, t, v):
+            return s + t, w + v
+
+    Input: real tensors of any shape; integers are computed in the default float dtype. Differentiable to any order where the parts
+    are. Totals of float16 and float32 are kept in float64; those of several tensors in their common dtype, added in pairs.
     Errors: TypeError where the parts do not fit together, or cannot become kernels (`kernels.derive.SourceError`).
     """
     if combine is None:
@@ -58,11 +66,14 @@ class Reduction:
         self.several = isinstance(start, (tuple, list))
         self.name = name or getattr(combine, "__name__", "reduction").strip("<>")
         functools.update_wrapper(self, combine, updated=())
+        self.inputs = 1
         self._parts()
         previous = BOOK.get(self.name)
         if previous is not None and not hasattr(previous, "reduction"):
             raise ValueError(f"reduction: the book has an operator {self.name!r} already; give another name=")
         BOOK.pop(self.name, None)
+        if self.inputs > 1:             # no fold of the book's reads several tensors
+            return
         self.record = self._fold()
         self.record.reduction = self
         self.record.apply = GeneralCaller(self.record)
@@ -80,8 +91,7 @@ class Reduction:
             if self.several:
                 raise TypeError(f"reduction {self.name}: a state of several numbers needs map")
         else:
-            if len(self.mapped.inputs) != 1:
-                raise TypeError(f"reduction {self.name}: map must take one number, not {len(self.mapped.inputs)}")
+            self.inputs = len(self.mapped.inputs)
             self._returns(self.mapped, "map")
         self.finished, self.counted = None, False
         if self.finish is None:
@@ -125,16 +135,27 @@ class Reduction:
                     wide=lambda dtype: ("float64",) * m, dtypes=FLOATS, function=False, method=False,
                     adjoint=lambda g, x, dims, keepdim: (self._gradient(g, x, dims, keepdim),))
 
-    def __call__(self, input: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False, *,
+    def __call__(self, *operands: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False,
                  out: Tensor | None = None) -> Tensor:
-        """The reduction over `dim` (an int, several, or None for all). RuntimeError for complex input."""
-        x = tensor_of(self.name, input)
-        category = x._kind.dtype.category
-        if category > 2:
-            raise NotImplementedError(f"\"{self.name}\" not implemented for '{x._kind.dtype.scalar}'")
-        if category < 2:
-            x = cast(x, KIND[dtypes.DEFAULT.dtype])
-        result = self.record(x, dims=dims_of(dim, x._array.ndim), keepdim=keepdim)
+        """The reduction of one tensor, or of as many as map takes, over `dim` (an int, several, or None for all).
+
+        `dim` and `keepdim` may also follow the tensors by position. NotImplementedError for complex input.
+        """
+        given, rest = operands[:self.inputs], operands[self.inputs:]
+        if len(given) < self.inputs or len(rest) > 2:
+            raise TypeError(f"{self.name}() takes {self.inputs} tensor{'s' * (self.inputs > 1)}, dim and keepdim, "
+                            f"got {len(operands)}")
+        dim, keepdim = (*rest, *(dim, keepdim)[len(rest):])
+        tensors = [tensor_of(self.name, x) for x in given]
+        dtype = functools.reduce(dtypes.promote_types, [x.dtype for x in tensors])
+        if dtype.category > 2:
+            raise NotImplementedError(f"\"{self.name}\" not implemented for '{dtype.scalar}'")
+        kind = KIND[dtype if dtype.category == 2 else dtypes.DEFAULT.dtype]
+        tensors = [x if x._kind is kind else cast(x, kind) for x in tensors]
+        if self.inputs > 1:
+            tensors = broadcast_tensors(*tensors)
+        dims = dims_of(dim, tensors[0]._array.ndim)
+        result = self.record(*tensors, dims=dims, keepdim=keepdim) if self.inputs == 1 else self.tree(tensors, dims, keepdim)
         return result if out is None else into(out, result)
 
     def __repr__(self) -> str:
@@ -151,19 +172,19 @@ class Reduction:
                 elementwise(self.combine, name=f"{self.name}_combine"),
                 None if self.finish is None else elementwise(self.finish, name=f"{self.name}_finish", nondifferentiable=count))
 
-    def tree(self, x: Tensor, dims: tuple[int, ...] | None, keepdim: bool) -> Tensor:
-        """The reduction in elementwise operators on tensors: neighbours are combined until one is left."""
-        shape = x._array.shape
+    def tree(self, tensors: Sequence[Tensor], dims: tuple[int, ...] | None, keepdim: bool) -> Tensor:
+        """The reduction of tensors of one shape in elementwise operators: neighbours are combined until one is left."""
+        shape = tensors[0]._array.shape
         dims = tuple(range(len(shape))) if dims is None else dims
         kept = [d for d in range(len(shape)) if d not in dims]
         n = math.prod(shape[d] for d in dims)
         rest = [shape[d] for d in kept]
-        flat = x.permute(*sorted(dims), *kept).reshape(n, *rest) if shape else x.reshape(1)
+        flat = [x.permute(*sorted(dims), *kept).reshape(n, *rest) if shape else x.reshape(1) for x in tensors]
         lift, combine, finish = self.operators
-        lifted = flat if lift is None else lift(flat)
+        lifted = flat[0] if lift is None else lift(*flat)
         states = list(lifted) if isinstance(lifted, (tuple, list)) else [lifted]
         if not n:
-            states = [full((1, *rest), s, dtype=x.dtype) for s in self.start]
+            states = [full((1, *rest), s, dtype=tensors[0].dtype) for s in self.start]
         while states[0]._array.shape[0] > 1:
             size = states[0]._array.shape[0]
             even = size - size % 2
@@ -178,7 +199,7 @@ class Reduction:
         again = modes.enabled
         with enable_grad():
             leaf = x if again and x.requires_grad else x.detach().requires_grad_()
-            y = self.tree(leaf, dims, keepdim)
+            y = self.tree([leaf], dims, keepdim)
             if not y.requires_grad:
                 return leaf.detach() * 0
             (found,) = gradient_of(y, leaf, g, create_graph=again, allow_unused=True)
@@ -191,4 +212,5 @@ def _typed(source: str, **names: Any) -> Callable:
     exec(compile(source, "<reduction>", "exec"), space)
     made = space[source[4:source.index("(")]]
     made.source, made.typed, made.__module__ = source, True, "kernels.derive"
+    made.loops = any(getattr(part, "loops", False) for part in names.values())
     return made

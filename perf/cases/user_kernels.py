@@ -5,6 +5,7 @@ write them first. `first call` is a process that compiles a kernel of ten lines 
 ("cold") and from a filled one ("stored"): seconds from the call to the gradient.
 """
 import functools
+import importlib
 import os
 import subprocess
 import sys
@@ -138,25 +139,20 @@ def first_call(fresh):
 def kepler(xp):
     """The sum of the eccentric anomalies of a million orbits, and its two gradients, of which the thunk returns one.
 
-    Libraries on arrays make seven steps for all, the least that is as exact. In NumPy's column the derivatives are
+    The kernel, and the steps for libraries on arrays, are those of `examples/kepler.py`. In NumPy's column the derivatives are
     the implicit function theorem's, by hand.
     """
-    rng = np.random.default_rng(0)
-    M, e = rng.uniform(0, 2 * np.pi, 10**6), rng.uniform(0, 0.95, 10**6)
-
-    def in_arrays(M, e):
-        E = M + xp.where(xp.sin(M) > 0, 0.85, -0.85) * e
-        for _ in range(7):
-            E = E - (E - e * xp.sin(E) - M) / (1 - e * xp.cos(E))
-        return E
-
-    def with_numpy():
-        E = in_arrays(M, e)
-        slope = 1 / (1 - e * np.cos(E))
-        return E.sum(), slope, slope * np.sin(E)
+    sys.path.append(str(ROOT / "examples"))
+    example = importlib.import_module("kepler")
+    sys.path.pop()
+    M, e = example.orbits(10**6)
 
     def total(M, e):
-        return in_arrays(M, e).sum()
+        return (example.eccentric_anomaly(M, e) if xp.name == "engine" else example.in_arrays(xp, M, e)).sum()
+
+    def with_numpy():
+        E = example.in_arrays(np, M, e)
+        return E.sum(), *example.analytic(E, e)
     if xp.name == "numpy":
         return lambda: with_numpy()[2]
     if xp.name == "jax":
@@ -165,31 +161,7 @@ def kepler(xp):
 
         return lambda: both(a, b)[1][1]
     a, b = xp.array(M, requires_grad=True), xp.array(e, requires_grad=True)
-    if xp.name == "engine":
-        operator = eccentric_anomaly()
-
-        def total(M, e):
-            return operator(M, e).sum()
-
     return lambda: xp.autograd.grad(total(a, b), (a, b))[1]
-
-
-@functools.cache
-def eccentric_anomaly():
-    """Kepler's equation as a kernel that iterates for each orbit until it is solved."""
-    import math
-
-    import engine
-
-    @engine.elementwise
-    def eccentric_anomaly(M, e):
-        E = M + 0.85 * e if math.sin(M) > 0 else M - 0.85 * e
-        step = 1.0
-        while abs(step) > 1e-9:
-            step = (E - e * math.sin(E) - M) / (1 - e * math.cos(E))
-            E -= step
-        return E
-    return eccentric_anomaly
 
 
 def heat_step(xp):
