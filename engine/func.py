@@ -416,7 +416,7 @@ def jacfwd(func: Callable, argnums: ArgNums = 0, has_aux: bool = False, *, rando
             for x, own in zip(inputs, columns, strict=True):
                 if own:
                     stacked = PUBLIC["stack"]([c[j] for c in own], -1)
-                    blocks.append(stacked.reshape(*y.shape, *x.shape))
+                    blocks.append(stacked.reshape((*y.shape, *x.shape)))
                 else:
                     blocks.append(y.new_zeros((*y.shape, *x.shape)))
             rows.append(_arranged(blocks, chosen, argnums))
@@ -447,7 +447,7 @@ def _basis(x: Tensor) -> list[Tensor]:
 def _assembled(rows: list, y: Tensor, x: Tensor) -> Tensor:
     if not rows:
         return x.new_zeros((*y.shape, *x.shape))
-    return PUBLIC["stack"](rows).reshape(*y.shape, *x.shape)
+    return PUBLIC["stack"](rows).reshape((*y.shape, *x.shape))
 
 
 def _arranged(blocks: list, chosen: tuple, argnums: ArgNums) -> Any:

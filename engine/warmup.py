@@ -90,6 +90,19 @@ def _networks(x: Callable[..., Tensor]) -> None:
     image(x(2, 1, 8, 8)).sum().backward()
 
 
+def _compiled(x: Callable[..., Tensor]) -> None:
+    """What compiled training steps share: products of small matrices, losses, calls of several kernels at once."""
+    from . import compiler
+    labels, w = PUBLIC["tensor"]([0, 2, 1, 1]), x(6, 3)
+
+    @compiler.compile
+    def step(a: Tensor, t: Tensor) -> Tensor:
+        loss = nn.functional.cross_entropy(a @ w, t)
+        loss.backward()
+        return loss.detach()
+    step(x(4, 6).detach(), labels)
+
+
 def _random(x: Callable[..., Tensor]) -> None:
     """Generators of random numbers."""
     dtype = x(1).dtype
@@ -117,7 +130,7 @@ def _solvers(x: Callable[..., Tensor]) -> None:
 
 
 WORK = {"pointwise": _pointwise, "reductions": _reductions, "indexing and products": _movement, "networks": _networks,
-        "random numbers": _random, "solvers": _solvers}
+        "compiled steps": _compiled, "random numbers": _random, "solvers": _solvers}
 
 
 def _dtype(name: str) -> Any:

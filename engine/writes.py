@@ -110,7 +110,7 @@ def store(target: np.ndarray, value: np.ndarray) -> None:
         return
     kind = KIND_OF_NUMPY[target.dtype].dtype.name
     ufunc = kernel_table.cast_ufunc(kind, kind)
-    if target.size < LARGE:
+    if target.size < LARGE or ufunc.__class__ is not np.ufunc:
         ufunc(value, target)
     else:
         sheets.copy(ufunc, value, target)

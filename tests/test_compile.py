@@ -366,3 +366,26 @@ def test_a_result_that_is_the_copy_of_another_value_has_a_gradient(function):
     out.sum().backward()
     expected.sum().backward()
     assert out.tolist() == expected.tolist() and x.grad.tolist() == y.grad.tolist()
+
+
+def test_arrays_of_numpy_count_by_their_elements():
+    @engine.compile
+    def f(x, weights):
+        return (x * engine.as_tensor(weights)).sum()
+    x, weights = engine.ones(3, dtype=engine.float64), np.array([1.0, 2.0, 3.0])
+    assert f(x, weights).item() == 6.0
+    weights *= 2
+    assert f(x, weights).item() == 12.0
+    assert [f(x, np.full(3, float(k))).item() for k in range(5)] == [0.0, 3.0, 6.0, 9.0, 12.0]
+
+
+def test_what_is_too_long_runs_eagerly():
+    def f(x):
+        total = x
+        for _ in range(3000):
+            total = total.sin() + x
+        return total.sum()
+    compiled, x = engine.compile(f), engine.ones(10, dtype=engine.float64)
+    with pytest.warns(UserWarning, match="too long"):
+        first = compiled(x)
+    assert first.item() == compiled(x).item() == f(x).item()

@@ -214,3 +214,12 @@ def test_what_leaves_is_an_error_that_names_the_line():
         optimize.minimize(filled, [1.0, 2.0])
     with pytest.raises(TypeError, match=r"numpy\.interp cannot be differentiated"):
         optimize.minimize(lambda x: np.interp(x[0], [0.0, 1.0], [0.0, 1.0]), [0.5])
+
+
+def test_numpys_matrices_and_spread():
+    matrix, x = np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0.3, -0.4])
+
+    def f(x):
+        return x @ matrix @ x + np.std(x) + 2 * np.var(x, ddof=1)
+    found = func.grad(optimize.of_scalars(f))(tensor(*x))
+    np.testing.assert_allclose(found.numpy(), differences(f, x), rtol=1e-6)

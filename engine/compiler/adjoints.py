@@ -46,6 +46,7 @@ def record(tracer, op, values: list) -> list | None:
     structure = tree.flatten(values, leaves)
     adjoint = Adjoint(op, structure, leaves)
     arrays = [leaves[k]._array for k in adjoint.places]
+    tracer.later.settle()
     with tracer.pause():
         results = op.quick(*adjoint._values(arrays))
     if results is None:

@@ -134,6 +134,9 @@ def backward_of(tracer, outputs: list[Tensor], needed: list[int], start: int, ta
                 keys.setdefault((node, index), edge)
             elif node not in seen:
                 seen.add(node)
+                hooks = node.hooks
+                if hooks is not None and (hooks.tensor or hooks.before or hooks.after or hooks.retain):
+                    raise Untraceable("hooks hang on what it computes")
                 stack += [e for e in node.edges if e is not None]
         else:
             keys.setdefault(id(edge), edge)

@@ -6,10 +6,12 @@ would have left: written tensors, version counters, `.grad`, results with a node
 """
 from __future__ import annotations
 
-import builtins
+import contextlib
 import functools
+import gc
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,15 +21,19 @@ from ..tape import modes
 from ..tensor import KIND_OF_NUMPY, Tensor, bump, wrap
 from ..writes import store
 from . import autodiff, trace, tracing
-from .environment import Environment
+from .environment import Environment, elements
 from .graph import Graph
 from .program import Executable, resizes
+from .quick import MISS, quick
 from .runtime import Computed
 from .trace import Untraceable
+from .updates import Numbers
 
 MOST_VARIANTS = 8           # programs of one signature, told apart by guards
-MISS = object()
-compile_ = builtins.compile
+MOST_SIGNATURES = 256       # of one function; the oldest is forgotten
+FRESH = 623, 624            # where Mersenne's generator stands before the first draw: NumPy's, Python's
+MOST_REBINDS = 3            # traces in a row that change what the function reads
+MOST_QUICK = 8              # how often the shortest way through a program is made anew
 
 
 class CacheInfo(NamedTuple):
@@ -57,6 +63,16 @@ class Variant:
         self.results = len(recorded.forward.results)
         self.writes = len(recorded.forward.writes)
         self.backward = None if recorded.backward is None else autodiff.Compiled(recorded)
+        self.quick: Callable | None = None      # the shortest way through it, for `quick_count` positional arguments
+        self.quick_count = -1
+        self.made = 0                           # how often that was made
+
+    def hit(self, tensors: list[Tensor], structure, environment: Environment) -> None:
+        """The call was for this program and took the long way, though the short one was tried; the next call shall find it."""
+        if self.made < MOST_QUICK:
+            self.quick = quick(self, tensors, structure, environment)
+            self.quick_count = -1 if self.quick is None else len(tensors)
+            self.made = MOST_QUICK if self.quick is None else self.made + 1
 
     def refuse_read_only(self, tensors: list[Tensor]) -> None:
         """RuntimeError where memory must not be written to; kernels would."""
@@ -83,11 +99,26 @@ class Variant:
         arrays = [o.array() for o in self.recorded.owners if not o.computed]
         return any((id(a) if a.base is None else id(trace.root(a))) in own for a in arrays)
 
-    def run(self, tensors: list[Tensor]):
-        """(results as arrays, new values of writes) for tensors of the signature; MISS where a guard sees another value."""
+    def first(self, tensors: list[Tensor]):
+        """The result of a run in the place of the traced one, whose launches nobody has run."""
+        recorded = self.recorded
+        for t, before in recorded.later.gradients:
+            t._grad = before
+        states = [(g, g.get_offset()) for g in self.generators]
+        recorded.later.drop()
+        _rewind(states)
+        values = [v for v, o in recorded.forward.captured if o is not None]
+        sources = [v.array if isinstance(o, Numbers) else o.array() for v, o in zip(values, recorded.owners, strict=True)]
+        return self.finish(tensors, self.run(tensors, sources), traced=True)
+
+    def run(self, tensors: list[Tensor], sources: list[np.ndarray] | None = None):
+        """(results as arrays, new values of writes) for tensors of the signature; MISS where a guard sees another value.
+
+        `sources`: the captured arrays, where they are not those of now.
+        """
         owners = self.recorded.owners
         states = [(g, g.get_offset()) for g in self.generators] if self.seen or self.writes or self.resizes else ()
-        sources = [o.array() for o in owners]
+        sources = [o.array() for o in owners] if sources is None else sources
         arrays = [t._array for t in tensors] + sources
         self.refuse_read_only(tensors)
         found = self.forward.run(*arrays)
@@ -103,16 +134,16 @@ class Variant:
             found.append([a for a, o in zip(sources, owners, strict=True) if o.computed])
         return found
 
-    def finish(self, tensors: list[Tensor], found: list):
-        """Write what was written, and give back what was given back."""
+    def finish(self, tensors: list[Tensor], found: list, traced: bool = False):
+        """Write what was written, and give back what was given back. `traced`: the trace has counted steps and writes already."""
         recorded = self.recorded
-        for owner in recorded.owners:
+        for owner in () if traced else recorded.owners:
             owner.commit()
         for target, value in zip(recorded.written, found[self.results:self.results + self.writes], strict=True):
             array = target.tensor(tensors)._array
             if value is not array:          # a kernel may have written it there
                 store(array, value)
-        for target, count in recorded.bumps:
+        for target, count in () if traced else recorded.bumps:
             for _ in range(count):
                 bump(target.tensor(tensors))
         made: list = []
@@ -144,63 +175,6 @@ def _rewind(states) -> None:
         generator.set_offset(offset)
 
 
-def quick(variant: Variant, tensors: list[Tensor], structure, environment: Environment) -> Callable | None:
-    """The shortest way through a program: one generated function that checks its arguments, runs the kernels, wraps the results.
-
-    None where a call has more to do: guards, writes, gradients, arguments that are not all tensors, results that are not
-    all new. The function gives MISS for arguments that the program is not for.
-    """
-    recorded, program = variant.recorded, variant.forward
-    (_, _, parts), options = structure[2]
-    plain = not options[2] and all(part is tree.LEAF for part in parts) and len(parts) == len(tensors) and all(
-        t.__class__ is Tensor for t in tensors)
-    more = (recorded.had_gradient or recorded.written or recorded.bumps or recorded.gradients or program.guards
-            or variant.backward is not None or variant.fixed or variant.resizes)
-    if not plain or more or _shared(tensors) or any(o.array is None or o.needs for o in recorded.outputs) or not all(
-            is_made and leaf is None for is_made, leaf in recorded.leaves):
-        return None
-    space = {**program.space, "Tensor": Tensor, "new": object.__new__, "MISS": MISS, "modes": modes, "DEFAULT": dtypes.DEFAULT,
-             "default": dtypes.DEFAULT.dtype, "environment": environment.values, "expected": environment.values()}
-    lines = []
-    for k, t in enumerate(tensors):
-        space.update({f"kind{k}": t._kind, f"shape{k}": t._array.shape, f"strides{k}": t._array.strides})
-        lines += [f"if x{k}.__class__ is not Tensor or x{k}._kind is not kind{k} or x{k}._needs is not {t._needs} or "
-                  f"x{k}._view is not None:", "    return MISS", f"in{k} = x{k}._array",
-                  f"if in{k}.shape != shape{k} or in{k}.strides != strides{k}:", "    return MISS"]
-    if len(tensors) > 1:                # arguments that may share memory: that is looked at elsewhere
-        arrays = [f"in{k}" for k in range(len(tensors))]
-        space["ndarray"] = np.ndarray
-        lines += [f"if len({{{', '.join(f'id({a})' for a in arrays)}}}) < {len(arrays)} or "
-                  f"{' or '.join(f'{a}.base.__class__ is ndarray' for a in arrays)}:", "    return MISS"]
-    lines += [f"if modes.enabled is not {modes.enabled} or DEFAULT.dtype is not default:", "    return MISS"]
-    if not modes.enabled:
-        lines += ["if modes.inference:", "    return MISS"]
-    if environment.readers:
-        lines += ["if environment() != expected:", "    return MISS"]
-    captured = [v for v, _ in program.graph.captured if not v.constant]
-    for k, owner in enumerate(recorded.owners):
-        space[f"owner{k}"] = owner
-        lines += [f"if not owner{k}.fits():", "    return MISS"]
-    lines += [f"{v.name} = owner{k}.array()" for k, v in enumerate(captured)]
-    lines += program.lines
-    results = []
-    for k, out in enumerate(recorded.outputs):
-        ref = program.wanted[out.array]
-        space[f"result{k}"] = KIND_OF_NUMPY[np.dtype(ref.dtype)]
-        lines += [f"r{k} = new(Tensor)", f"r{k}._array, r{k}._kind, r{k}._needs = {program._array(ref)}, result{k}, False",
-                  f"r{k}._node = r{k}._counter = r{k}._view = r{k}._grad = r{k}._meta = None"]
-        results.append(f"r{k}")
-    if recorded.structure is tree.LEAF:
-        lines.append("return r0")
-    elif recorded.structure[0] is tuple and all(part is tree.LEAF for part in recorded.structure[2]):
-        lines.append(f"return ({', '.join(results)},)")
-    else:
-        return None
-    source = f"def quick({', '.join(f'x{k}' for k in range(len(tensors)))}):\n" + "".join(f"    {line}\n" for line in lines)
-    exec(compile_(source, "<quick>", "exec"), space)
-    return space["quick"]
-
-
 def _same(seen, array: np.ndarray) -> bool:
     value = array.tolist()
     return seen == value or (seen != seen and value != value)
@@ -213,11 +187,11 @@ class CompiledFunction:
         functools.update_wrapper(self, function, updated=())
         self.function = function
         self.signatures: dict[Any, list[Variant]] = {}
-        self.hits = self.misses = 0
+        self.hits = self.misses = self.rebinds = 0
         self.environment = Environment(function)
         self.eager = ""             # why it runs eagerly
         self.last: Variant | None = None
-        self.quick: Callable | None = None      # the last program's shortest way, for `quick_count` positional arguments
+        self.quick: Callable | None = None      # the last program's shortest way
         self.quick_count = -1
 
     def __getattr__(self, name: str) -> Any:
@@ -252,8 +226,13 @@ class CompiledFunction:
                self.environment.values(), _shared(tensors))
         try:
             variants = self.signatures.get(key)
+            if variants is None:            # names may stand for other things now, which hold values of their own
+                self.environment = Environment(self.function, self.environment.forgotten)
+                key = (*key[:4], self.environment.values(), *key[5:])
+                variants = self.signatures.get(key)
         except TypeError:
-            return self._give_up(f"an argument that is no tensor and cannot be hashed ({key[1]})", args, kwargs)
+            strange = next(leaf for leaf in leaves if not isinstance(leaf, Hashable))
+            return self._give_up(f"an argument, {type(strange).__name__}, is no tensor and cannot be hashed", args, kwargs)
         if variants is not None:
             for k, variant in enumerate(variants):
                 if not variant.fits(tensors):
@@ -263,37 +242,66 @@ class CompiledFunction:
                     if k:
                         variants.insert(0, variants.pop(k))
                     self.hits += 1
-                    self._latest(variant, structure, tensors)
+                    if variant is self.last or variant.quick is None:
+                        variant.hit(tensors, structure, self.environment)
+                    self._latest(variant)
                     return variant.finish(tensors, found)
-        return self._trace(key, args, kwargs, tensors, structure)
+        with _uncollected():
+            return self._trace(key, args, kwargs, tensors, structure)
 
-    def _latest(self, variant: Variant, structure, tensors) -> None:
-        if variant is not self.last:
-            self.last = variant
-            self.quick = quick(variant, tensors, structure, self.environment)
-            self.quick_count = -1 if self.quick is None else len(tensors)
+    def _latest(self, variant: Variant) -> None:
+        self.last, self.quick, self.quick_count = variant, variant.quick, variant.quick_count
 
     def _trace(self, key, args, kwargs, tensors, structure):
+        if len(self.signatures) >= MOST_SIGNATURES:
+            del self.signatures[next(iter(self.signatures))]
         variants = self.signatures.setdefault(key, [])
         if len(variants) >= MOST_VARIANTS:
             where = next((g.where for v in variants for g in v.forward.guards), "")
             return self._give_up(f"a value that it looks at never repeats{where}", args, kwargs)
+        if self.environment.unsteady:
+            return self._give_up(self.environment.unsteady, args, kwargs)
         self.misses += 1
+        drawn = _foreign_draws()
         try:
             recorded, result = tracing.record(self.function, args, kwargs, tensors)
         except Untraceable as reason:
             self._eager(str(reason))
             return reason.result
         try:
-            variant = Variant(recorded, _also_held(self.function, tensors))
-            if self.environment.settle(key[4]):
-                variants = self.signatures.setdefault((*key[:4], self.environment.values(), *key[5:]), [])
-        except Untraceable as reason:           # the function has run; from the next call on it runs eagerly
-            self._eager(str(reason))
+            variant = self._variant_of(recorded, key, tensors, drawn)
+        except BaseException:
+            recorded.later.settle()
+            raise
+        if variant is None or variant.seen or any(isinstance(o, Numbers) and o.first for o in recorded.owners):
+            recorded.later.settle()             # it may not be for this very run
+        if not recorded.later.open:
             return result
+        del result
+        return variant.first(tensors)
+
+    def _variant_of(self, recorded, key, tensors, drawn) -> Variant | None:
+        """The program of a trace, kept for later calls; None where there is none, for the function runs eagerly from now on."""
+        changed = self.environment.settle(key[4])
+        if changed or not _as_before(_foreign_draws(), drawn):
+            self._eager(changed or "it draws random numbers that are not the engine's")
+            return None
+        self.rebinds = self.rebinds + 1 if self.environment.rebound else 0
+        if self.rebinds > MOST_REBINDS:
+            self._eager("it changes, at every call, a value that it also reads")
+            return None
+        variants = self.signatures.setdefault(key, [])
+        try:
+            variant = Variant(recorded, _also_held(self.function, tensors))
+            if len(key[4]) != len(self.environment.readers):        # it fills containers, which are no longer looked at
+                variants = self.signatures.setdefault((*key[:4], self.environment.values(), *key[5:]), [])
+        except (Untraceable, RecursionError) as reason:         # the function has run; from the next call on it runs eagerly
+            long = isinstance(reason, RecursionError)
+            self._eager("it is too long (a loop that runs many times is unrolled)" if long else str(reason))
+            return None
         variants.insert(0, variant)
-        self._latest(variant, structure, tensors)
-        return result
+        self._latest(variant)
+        return variant
 
     def _give_up(self, reason: str, args, kwargs):
         self._eager(reason)
@@ -337,6 +345,31 @@ class CompiledFunction:
         return f"<compiled {self.function!r}>"
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """While it lasts, Python looks for no cycles: what a trace and a compiler make lives until their end."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _foreign_draws() -> tuple:
+    """Where the generators of Python and NumPy are that everybody shares; None for one that is not loaded."""
+    python, numpy = sys.modules.get("random"), sys.modules.get("numpy.random")
+    state = None if numpy is None else numpy.get_state(legacy=False)["state"]
+    return (None if python is None else (hash(python.getstate()), python.getstate()[1][-1]),
+            None if state is None else (hash(state["key"].tobytes()), state["pos"]))
+
+
+def _as_before(now: tuple, before: tuple) -> bool:
+    """Whether nobody drew from those generators: a module that was imported since has a generator that stands at its beginning."""
+    return all(n == b or (b is None and n[1] in FRESH) for n, b in zip(now, before, strict=True))
+
+
 def _shared(tensors: list[Tensor]) -> tuple:
     """How arguments share memory: for each the first one in the same memory, and how far it is from that; () where none do."""
     if len(tensors) < 2:
@@ -361,14 +394,27 @@ def _described(leaf) -> Any:
         array = leaf._array
         return leaf.__class__, leaf._kind, array.shape, array.strides, leaf.requires_grad
     if isinstance(leaf, np.ndarray):
-        return id(leaf)
+        return elements(leaf)
+    if leaf.__class__ is slice:
+        return slice, _described(leaf.start), _described(leaf.stop), _described(leaf.step)
     return leaf.__class__, leaf
 
 
 def compile(function: Callable | None = None, **options) -> Callable:
-    """Compile a function on tensors: traced once for each signature, then run as fused native kernels.
+    """Compile a function on tensors: traced once for each signature, then run as fused native kernels. Function and decorator.
 
-    Usable as a function and as a decorator.
+    A signature is the structure of the arguments, shapes, dtypes, strides and `requires_grad` of their tensors, their other values
+    (NumPy's arrays by their elements), the grad mode, and what the function reads elsewhere: numbers in closures, globals,
+    modules, classes, objects and containers. Tensors that it reads elsewhere are inputs. A branch on a tensor's value is a guard;
+    both paths are compiled when both have been seen. `t.item()` in arithmetic stays a number of each call.
+
+    What the function does besides (print, appending to a list, moving an `itertools.count`) happens when it is traced, not in
+    later calls. A function that cannot be kept so runs eagerly, with one UserWarning that says why and where: it draws random
+    numbers that are not the engine's, reads a clock, moves an iterator on, hands memory out by `numpy()`, changes a container that
+    it also reads, or looks at a value that never repeats. Exceptions of the function pass through; nothing is kept of such a call.
+
+    The result has `cache_info()`, `cache_clear()`, `source(*args)` (the generated code), `graph(*args)` (printable, drawable by
+    `engine.viz`). TypeError for what is not callable, and for options: there are none.
     """
     if options:
         raise TypeError(f"compile() got unexpected options: {', '.join(options)}")

@@ -5,6 +5,8 @@ each label arrives says which region of the result each operand fills. The few t
 """
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from kernels.book import BOOK
@@ -34,7 +36,7 @@ def lower(tracer, op, arrays, many: bool, options: dict, results) -> bool:
         return False
     if not many and len(arrays) > 1 and op.name not in _SCATTERS:       # an index among the operands must not become labels
         return False
-    with tracer.pause():
+    with tracer.later.at_once():
         regions = movement(op, arrays, many, options, results[0])
     if regions is None:
         return False
@@ -80,7 +82,9 @@ def movement(op, arrays, many: bool, options: dict, out: np.ndarray):
         own[...] = labels[start:start + a.size].reshape(a.shape)
         operands.append(own)
         start += a.size
-    moved = op.forward(operands, **options) if many else op.forward(*operands, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")         # labels are no numbers to compute with
+        moved = op.forward(operands, **options) if many else op.forward(*operands, **options)
     if not isinstance(moved, np.ndarray) or moved.shape != out.shape:
         return None
     strides = [s // out.itemsize for s in out.strides]

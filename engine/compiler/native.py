@@ -1,25 +1,30 @@
 """A program as a table of native launches that compiled code walks by itself: no Python between the kernels.
 
 `launches` runs a program once on sample arrays while every kernel that it calls is noted with the memory that it works on, and
-makes of it a table of addresses as `kernels.solvers` describes it. Operands are found by where their memory lies: in an input,
-a captured tensor, a constant, a result or memory of the program's own. What is no kernel of ours (BLAS, operators run as they
-are) has no place in a table; such programs stay with Python. Called by engine.optimize.objective.
+makes of it a table of addresses as `kernels.cpu.launches` describes it. Operands are found by where their memory lies: in an
+input, a captured tensor, a constant, a result or memory of the program's own. What is no kernel of ours (BLAS, operators run as
+they are) has no place in a table; such programs stay with Python. `stretch` makes one call of some lines of a program, whose
+kernels are noted but not run. Called by engine.optimize.objective and `program`.
 """
 from __future__ import annotations
 
 import ctypes
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kernels.cpu import buffers
+from kernels.cpu import buffers, pool
+from kernels.cpu.launches import walker
 from kernels.cpu.native import loop_of
+from kernels.cpu.patience import Guarded
 from kernels.solvers.copying import copy_loop
 from kernels.solvers.machine import SLOTS
 
-from .program import Executable
+if TYPE_CHECKING:
+    from .graph import Value
+    from .program import Executable
 
 ALIGNMENT = 64
 MOST_OPERANDS = 60
@@ -31,11 +36,15 @@ class NotNative(Exception):
 
 @dataclasses.dataclass(eq=False)
 class Table:
-    """A variant of an objective: `words` from `address` on, `scratch` bytes of its own memory, and what must stay alive."""
+    """A variant of an objective: `words` from `address` on, `scratch` bytes of its own memory, and what must stay alive.
+
+    `interruptible`: there are loops in its kernels that Ctrl-C can end.
+    """
 
     words: np.ndarray
     scratch: int
     keep: list
+    interruptible: bool = False
 
     @property
     def address(self) -> int:
@@ -74,17 +83,21 @@ class _Launch:
 class _Recorder:
     """Stands for a kernel in a program's namespace."""
 
-    def __init__(self, recording: _Recording, ufunc: np.ufunc):
-        self.recording, self.ufunc = recording, ufunc
+    def __init__(self, recording: _Recording, kernel: np.ufunc | Guarded):
+        self.recording, self.ufunc = recording, kernel.ufunc if isinstance(kernel, Guarded) else kernel
+        recording.interruptible |= isinstance(kernel, Guarded)
 
     def __call__(self, *arrays: Any, out: Any = None) -> Any:
         ufunc = self.ufunc
         types = ufunc.types[0].replace("->", "")
         operands = [self.recording.operand(a, np.dtype(t)) for a, t in zip(arrays, types, strict=False)]
         if len(operands) == ufunc.nargs:
-            ufunc(*operands)
+            if self.recording.runs:
+                ufunc(*operands)
             results: Any = None
             made: tuple = ()
+        elif not self.recording.runs:
+            raise NotNative(f"{ufunc.__name__} makes its own results")
         else:
             results = ufunc(*operands, out=...)
             made = results if isinstance(results, tuple) else (results,)
@@ -94,12 +107,14 @@ class _Recorder:
 
 
 class _Recording:
-    """The launches of one run."""
+    """The launches of one run; `runs`: kernels run, otherwise they are only noted."""
 
-    def __init__(self) -> None:
+    def __init__(self, runs: bool = True) -> None:
+        self.runs = runs
         self.launches: list[_Launch] = []
         self.own: list[np.ndarray] = []             # memory that the program writes
         self.constants: list[np.ndarray] = []       # memory that nobody writes
+        self.interruptible = False                  # see Table
 
     def operand(self, a: Any, dtype: np.dtype) -> np.ndarray:
         """What a kernel is given, as an array of the dtype of its loop."""
@@ -128,17 +143,16 @@ class _Recording:
         dimensions = np.array([outer[0] if outer else 1, *core.values()], np.int64)
         loop, data = found
         if dimensions[0] == 1 and dimensions.prod() < 1 << 15:      # too little for threads: past the loop that hands out chunks
-            about = (ctypes.c_int64 * 7).from_address(data)
-            loop, data = about[0], about[6]
+            loop, data = pool.unwrapped(loop, data)
         self.launches.append(_Launch(loop, data, dimensions, np.array(steps, np.int64),
-                                     [a.__array_interface__["data"][0] for a in operands], operands))
+                                     [a.__array_interface__["data"][0] for a in operands], operands if self.runs else []))
 
 
 def _shapes(ufunc: np.ufunc, operands: list[np.ndarray]) -> tuple[tuple[int, ...], dict[str, int], list[list[str]]]:
     """(outer shape, sizes of core dimensions in the loop's order, names of each operand's core dimensions)."""
     cores: list[list[str]] = [[] for _ in operands]
     if ufunc.signature:
-        parts = [p.strip("() ") for side in ufunc.signature.split("->") for p in side.split("),(")]
+        parts = [p.strip("() ") for side in ufunc.signature.split("->") if side for p in side.split("),(")]
         cores = [p.replace(" ", "").split(",") if p else [] for p in parts]
     sizes: dict[str, int] = {}
     for a, dims in zip(operands, cores, strict=True):
@@ -173,16 +187,7 @@ def launches(program: Executable, inputs: Sequence[tuple[np.ndarray, int]], resu
     each of the first results, dense in row-major order there. NotNative where the program needs Python.
     """
     recording = _Recording()
-    space = dict(program.space)
-    for name, value in program.space.items():
-        if value is np.empty or value is buffers.empty:
-            space[name] = recording.empty
-        elif isinstance(value, np.ndarray):
-            recording.constants.append(value)
-        elif isinstance(value, np.ufunc):
-            space[name] = _Recorder(recording, value)
-        elif name.startswith("call") and callable(value):
-            space[name] = _Stranger(getattr(value, "__name__", name))
+    space = _noting(recording, program.space)
     exec(compile(program.source, f"<{program.name}, noted>", "exec"), space)
     found = space[program.name](*[a for a, _ in inputs])
     if found is None:
@@ -192,7 +197,62 @@ def launches(program: Executable, inputs: Sequence[tuple[np.ndarray, int]], resu
                    [(a, g.seen) for a, g in zip(guarded, program.guards, strict=True)], space)
 
 
-def one_launch(ufunc: np.ufunc, operands: Sequence[np.ndarray], inputs: Sequence[tuple[np.ndarray, int]],
+@dataclasses.dataclass(eq=False)
+class Stretch:
+    """Some lines of a program as one gufunc, of the values `operands`, `scratch` bytes and an int8 that nobody writes."""
+
+    ufunc: np.ufunc
+    operands: list[str]
+    scratch: int
+    table: Table
+
+
+def stretch(name: str, lines: Sequence[str], space: Mapping[str, Any], outside: Mapping[str, Value]) -> Stretch:
+    """One native call for lines that make memory, give names and call kernels with all their operands.
+
+    `outside`: values that the lines use and that are there before, by their names in the lines. NotNative where the lines do more.
+    """
+    recording = _Recording(runs=False)
+    samples = {word: _sample(v) for word, v in outside.items()}
+    noted = {**_noting(recording, space), **samples}
+    exec(compile("\n".join(lines), f"<{name}, noted>", "exec"), noted)
+    memories = _Memories(recording, [(a, 1 + k) for k, a in enumerate(samples.values())])
+    steps = recording.launches
+    for k, step in enumerate(steps):
+        for address in step.operands:
+            memories.use(address, k)
+    scratch = max(memories.settle(1 + len(samples)), 1)
+    table = _table(steps, [], memories, scratch, {"constants": recording.constants, "kernels": space})
+    operands = [*samples.values(), np.empty(scratch, np.uint8), np.empty((), np.int8)]
+    if len(operands) > MOST_OPERANDS:
+        raise NotNative(f"it has {len(operands)} operands")
+    return Stretch(walker(name, table.words, operands), list(samples), scratch, table)
+
+
+def _sample(value: Value) -> np.ndarray:
+    """An array laid out as a value is; nobody looks into its memory."""
+    if not value.size or min(value.strides, default=0) < 0:
+        raise NotNative("a value without memory, or laid out backwards")
+    memory = np.empty(value.extent, value.dtype)
+    return np.lib.stride_tricks.as_strided(memory, value.shape, [s * memory.itemsize for s in value.strides])
+
+
+def _noting(recording: _Recording, space: Mapping[str, Any]) -> dict[str, Any]:
+    """A program's names, with what notes its kernels and its memory in the place of both."""
+    found = dict(space)
+    for name, value in space.items():
+        if value is np.empty or value is buffers.empty:
+            found[name] = recording.empty
+        elif isinstance(value, np.ndarray):
+            recording.constants.append(value)
+        elif isinstance(value, (np.ufunc, Guarded)):
+            found[name] = _Recorder(recording, value)
+        elif name.startswith("call") and callable(value):
+            found[name] = _Stranger(getattr(value, "__name__", name))
+    return found
+
+
+def one_launch(ufunc: np.ufunc | Guarded, operands: Sequence[np.ndarray], inputs: Sequence[tuple[np.ndarray, int]],
                results: Sequence[int]) -> Table:
     """The table of a single kernel. `inputs` and `results` as in `launches`; operands that are no inputs are constants."""
     recording = _Recording()
@@ -223,8 +283,8 @@ def _tabled(recording: _Recording, inputs: Sequence[tuple[np.ndarray, int]], res
             memories.use(steps[-1].operands[0], len(steps) - 1)
     for array, _ in guards:
         memories.use(array.__array_interface__["data"][0], len(steps))
-    scratch = memories.settle()
-    return _table(steps, guards, memories, scratch, space)
+    scratch = memories.settle(SLOTS["scratch"])
+    return dataclasses.replace(_table(steps, guards, memories, scratch, space), interruptible=recording.interruptible)
 
 
 def twin(array: np.ndarray) -> np.ndarray:
@@ -273,8 +333,11 @@ class _Memories:
         block = self.of(address)
         block.first, block.last = min(block.first, k), max(block.last, k)
 
-    def settle(self) -> int:
-        """Give the program's own memory places in the scratch memory, shared by blocks that do not live at once; its size."""
+    def settle(self, slot: int) -> int:
+        """Give the program's own memory places in the scratch memory of a slot, shared by blocks that do not live at once.
+
+        The size of that memory is given back.
+        """
         top = 0
         placed: list[_Memory] = []
         for block in sorted((b for b in self.blocks if b.slot < 0 <= b.last), key=lambda b: b.first):
@@ -284,7 +347,7 @@ class _Memories:
                 if at + size <= low:
                     break
                 at = max(at, high)
-            block.slot, block.offset = SLOTS["scratch"], at
+            block.slot, block.offset = slot, at
             placed.append(block)
             top = max(top, at + size)
         return top

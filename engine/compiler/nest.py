@@ -15,7 +15,7 @@ from kernels.cpu.folds import functions as fold_functions
 from kernels.cpu.folds import states
 from kernels.cpu.maps import FLOATING, ITEMSIZE, loaded, stored
 from kernels.cpu.native import Program
-from kernels.symbol import Symbol
+from kernels.symbol import Symbol, called, joints
 
 from .graph import Map, Put, Reduce, Ref, Value, core
 from .passes import decoded
@@ -125,11 +125,11 @@ class Body:
             return f"as_{'float64' if compute == 'bool' else compute}({e!r})"
         if e.name:
             return names[e.name]
-        operator, part = getattr(e.operator, "joint", None) or (e.operator, None)
+        operator, part = called(e.operator, self.nest.together)
         function = f"{operator.name}_{compute}"
         self.nest.functions[function] = operator.body(compute)
         made = self.let(f"{function}({', '.join(self.expression(o, compute, names) for o in e.operands)})")
-        return made if part is None else self.let(f"{made}[{part}]")
+        return self.let(made + part) if part else made
 
     def put(self, node: Put, index) -> str:
         """The part where the index is in its region, else what lies below."""
@@ -235,6 +235,7 @@ class Nest:
         self.stored: set[int] = set()           # ids of values that lie in memory
         self.functions: dict[str, tuple] = {}
         self.fast: dict[str, tuple[str, ...]] = {}
+        self.together: set = set()              # see `kernels.symbol.called`
         self.operands: dict[int, Operand] = {}
         self.held: dict = {}
         self.count = self.folds = 0
@@ -279,6 +280,7 @@ class Nest:
     def program(self, chunk: int) -> Program:
         """The kernel: operand 0 is the number of a chunk of `chunk` rows, then come the memories of `operands` in order."""
         code = ["def kernel(args, dimensions, steps, data):"]
+        self.together = joints([e for node in self.computed() for e in node.expressions])
         inner: list[str] = []
         columns = self.dims[self.rows:]
         plain = self.rows - 1 if self.tile else self.rows       # rows walked one by one
@@ -313,6 +315,17 @@ class Nest:
         signature = ",".join(["()", *(core(v) for v in values)]) + "->()"
         return Program(self.name, "\n".join(code) + "\n", functions=self.functions, inputs=("int64", *(v.dtype for v in values)),
                        outputs=("int8",), signature=signature, fastmath=self.fast)
+
+    def computed(self) -> list[Map]:
+        """The maps of this kernel, those that are computed where they are read included."""
+        found: dict[int, Map] = {}
+        left = [node for phase in self.phases for node in phase]
+        while left:
+            node = left.pop()
+            if node is not None and id(node) not in found:
+                found[id(node)] = node
+                left += [r.value.node for r in node.reads if id(r.value) not in self.stored and id(r.value) not in self.operands]
+        return [node for node in found.values() if isinstance(node, Map)]
 
     def _phase(self, row: Body, nodes: list, columns: tuple[int, ...]) -> None:
         wide_nodes = [n for n in nodes if self.over_columns(n)]

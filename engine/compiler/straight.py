@@ -16,7 +16,7 @@ from kernels.cpu.folds import functions as fold_functions
 from kernels.cpu.folds import states
 from kernels.cpu.maps import FLOATING, ITEMSIZE, loaded, stored
 from kernels.cpu.native import Program
-from kernels.symbol import Symbol
+from kernels.symbol import Symbol, called, joints
 
 from .graph import Graph, Guard, Map, Put, Reduce, Ref, Value, core
 
@@ -47,9 +47,10 @@ def _operators(expression) -> int:
 
 
 class Writer:
-    """Statements of one kernel; equal right-hand sides are computed once."""
+    """Statements of one kernel; equal right-hand sides are computed once. `together`: see `kernels.symbol.called`."""
 
-    def __init__(self):
+    def __init__(self, together: set):
+        self.together = together
         self.statements: list[str] = []
         self.functions: dict[str, tuple] = {}
         self.known: dict[str, str] = {}
@@ -74,11 +75,11 @@ class Writer:
             return f"as_{literal}({e!r})"
         if e.name:
             return names[e.name]
-        operator, part = getattr(e.operator, "joint", None) or (e.operator, None)
+        operator, part = called(e.operator, self.together)
         function = f"{operator.name}_{compute}"
         self.functions[function] = operator.body(compute)
         made = self.let(f"{function}({', '.join(self.expression(o, compute, names) for o in e.operands)})")
-        return made if part is None else self.let(f"{made}[{part}]")
+        return self.let(made + part) if part else made
 
     def converted(self, dtype: str, value: str) -> str:
         """A computed value as it is after a round trip through memory of `dtype`."""
@@ -175,7 +176,7 @@ class _Loads(dict):
 
 def straight_program(name: str, inputs: list[Value], nodes: list, outputs: list[Value]) -> Program:
     """The kernel of some nodes: operands are `inputs`, then `outputs`, each a whole value in its own layout."""
-    w = Writer()
+    w = Writer(joints([e for node in nodes if isinstance(node, Map) for e in node.expressions]))
     for k, v in enumerate(inputs):
         w.input(v, k)
     for node in nodes:

@@ -1,10 +1,9 @@
 """Tracing: run a Python function once on real tensors while every kernel it launches is written down as a `Graph`.
 
-The trace is concrete: kernels run as usual, so shapes, branches and numbers that Python looks at are real. What is recorded are the
-launches, and memory tells how they hang together: an array that a launch reads is found by its address in the memory that an
-earlier launch made, so views cost nothing and none can be missed. Backward passes, optimizers and in-place writes launch kernels
-like everything else. While a trace runs, the dispatch table's callers of this thread hand out recorders (`Recorder`) in place of
-kernels; other threads go through them to the kernels.
+The trace is concrete: shapes, branches and numbers that Python looks at are real (kernels wait until it does: `deferral`). What is
+recorded are the launches, and memory tells how they hang together: an array that a launch reads is found by its address in the
+memory that an earlier launch made, so views cost nothing and none can be missed. Backward passes, optimizers and in-place writes
+launch kernels like everything else. What callers get in place of kernels while a trace runs is in `recorders`.
 """
 from __future__ import annotations
 
@@ -17,16 +16,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from kernels import table as kernel_table
-from kernels.book import BOOK, Fold, Pointwise
-from kernels.cpu import copies, fills, folds, gathers, randoms
+from kernels.book import Fold
 from kernels.symbol import Symbol
 
-from .. import general, pointwise
-from ..random import Generator
 from ..tape import modes
 from ..tensor import KIND_OF_NUMPY, Tensor, wrap
-from . import adjoints
+from .deferral import Deferral, root
 from .graph import Call, Graph, Guard, Map, Node, Put, Reduce, Ref, Value, symbol
 from .lowering import cast_expression, lower
 from .runtime import Drawn, Live, Reserved
@@ -57,17 +52,6 @@ def _span(array: np.ndarray) -> tuple[int, int]:
     return low, high - low
 
 
-def root(array: np.ndarray) -> np.ndarray:
-    """The array at the end of a chain of views. NumPy's `as_strided` puts an object of its own between two of them."""
-    while True:
-        base = array.base
-        if not isinstance(base, np.ndarray):
-            base = getattr(base, "base", None)
-            if not isinstance(base, np.ndarray):
-                return array
-        array = base
-
-
 class Tracer:
     """Records one run. `graph` grows with every launch.
 
@@ -77,6 +61,7 @@ class Tracer:
 
     def __init__(self, strict: bool = False):
         self.strict, self.failed = strict, ""
+        self.later = Deferral(open=not strict)
         self.differentiates = modes.enabled     # while the function itself runs: not its backward pass
         self.stops = ""                         # what the function does that keeps derivatives from going through its values
         self.lives: list[weakref.ref] = []
@@ -89,6 +74,7 @@ class Tracer:
         self.paused = 0
         self.arguments: list[Tensor] = []
         self.existing: list[tuple[int, int, Tensor]] = []       # (lowest address, end, tensor) of tensors from before the trace
+        self.before: list[tuple[Tensor, np.ndarray]] = []       # those and the arguments with the arrays that they held
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
@@ -129,6 +115,8 @@ class Tracer:
                 raise Untraceable("it reads memory of which it wrote a part only")
             owner = self._owner(array)
             whole = owner._array if owner is not None else root(array) if root(array).dtype == array.dtype else array
+            if owner is None:
+                self.later.need(whole)
             value = self.add(whole, None)
             value.array = whole if owner is not None else np.array(whole)       # later writes must not change a constant
             self.graph.captured.append((value, owner))
@@ -162,6 +150,7 @@ class Tracer:
             block = self.block(array)
         if block is None:               # memory that Python has made and filled: a constant outside of what is written now
             whole = root(array) if root(array).dtype == array.dtype else array
+            self.later.need(whole)
             value = self.add(whole, None)
             value.array = np.array(whole)
             self.graph.captured.append((value, None))
@@ -288,6 +277,7 @@ class Tracer:
             if self.strict:
                 raise
             self.failed = self.failed or f"{reason}{_line()}"
+            self.later.settle()
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
@@ -300,7 +290,7 @@ class Tracer:
 
     @property
     def active(self) -> bool:
-        return not self.paused and not self.failed and threading.get_ident() == self.thread
+        return not (self.paused or self.failed or self.later.running) and threading.get_ident() == self.thread
 
 
 def _line() -> str:
@@ -320,340 +310,9 @@ def renamed(expression, names: dict):
     return Symbol("", expression.operator, [renamed(o, names) for o in expression.operands])
 
 
-# --- recorders --------------------------------------------------------------------------------------------------------
-
-class Recorder:
-    """Stands for a kernel while a trace runs: runs it, then writes the launch down."""
-
-    def __init__(self, tracer: Tracer, kernel: Callable, note: Callable):
-        self.tracer, self.kernel, self.note = tracer, kernel, note
-
-    def __call__(self, *arrays, out=None, **options):
-        tracer = self.tracer
-        if not tracer.active:
-            return self.kernel(*arrays, **options) if out is None else self.kernel(*arrays, out=out, **options)
-        if tracer.differentiates and not modes.enabled:
-            tracer.stops = tracer.stops or "no_grad"
-        with tracer.noting():
-            for a in arrays:        # before the kernel runs: it may write what it reads
-                if isinstance(a, np.ndarray) and a.size and tracer.block(a) is None:
-                    tracer.read(a)
-        with tracer.pause():        # what a kernel does inside is its own affair
-            results = self.kernel(*arrays, **options) if out is None else self.kernel(*arrays, out=out, **options)
-        if isinstance(results, np.generic):         # a number has no address to be known by
-            results = np.asarray(results)
-        elif results.__class__ is tuple and any(isinstance(r, np.generic) for r in results):
-            results = tuple([np.asarray(r) for r in results])
-        if tracer.active:
-            with tracer.noting():
-                self.note(tracer, arrays, options, results)
-        return results
-
-
-def _note_forward(op: Pointwise, compute: str):
-    names = op.inputs
-    expression = Symbol("", op, [Symbol(n) for n in names])
-
-    def note(tracer, arrays, options, results):
-        operands = [np.asarray(a) for a in arrays[:len(names)]]
-        outs = results if isinstance(results, tuple) else (results,)
-        if len(outs) > 1:
-            raise Untraceable(f"{op.name} has several results")
-        tracer.map([expression], names, operands, outs, compute)
-    return note
-
-
-def _note_gradient(op: Pointwise, compute: str, plan):
-    names = [("g", *op.inputs, "out")[k + 1] for k in plan.reads]
-
-    def note(tracer, arrays, options, results):
-        tracer.map(plan.expressions, names, arrays[:len(names)], results if isinstance(results, tuple) else (results,), compute)
-    return note
-
-
-def _note_cast(source: str, target: str):
-    def note(tracer, arrays, options, results):
-        out = arrays[1] if len(arrays) > 1 else results
-        if source == target:
-            tracer.write(out, tracer.read(arrays[0]).broadcast(out.shape)) if len(arrays) > 1 else tracer.map(
-                [Symbol("x")], ["x"], arrays[:1], (out,), source)
-        else:
-            tracer.map([cast_expression(source, target)], ["x"], arrays[:1], (out,), source)
-    return note
-
-
-def _note_general(op):
-    def note(tracer, arrays, options, results):
-        if isinstance(op, Fold):
-            tracer.reduce(op, arrays, options.get("dims"), results)
-        else:
-            tracer.call(op, arrays[0] if op.many else arrays, op.many, options, results)
-    return note
-
-
-class _Loops(pointwise.Loops):
-    """An operator's forward kernels while tracing."""
-
-    def __missing__(self, kind):
-        ufunc, result = super().__missing__(kind)
-        found = self[kind] = (_recorders(ufunc, _note_forward(self.operator, kind.dtype.name)), result)
-        return found
-
-
-class _Gradients(pointwise.Gradients):
-    """An operator's gradient kernels while tracing."""
-
-    def __missing__(self, key):
-        ufunc, kinds = super().__missing__(key)
-        found = self[key] = (_recorders(ufunc, _note_gradient(self.operator, key[0].dtype.name, key[1])), kinds)
-        return found
-
-
-def _recorders(kernel: Callable, note: Callable) -> Callable:
-    """A kernel behind a recorder for each trace that is running."""
-    for tracer in running:
-        kernel = Recorder(tracer, kernel, note)
-    return kernel
-
-
 running: list[Tracer] = []             # traces, outer ones first: `vmap` traces inside a trace
-_one_at_a_time = threading.RLock()
 
 
 def innermost() -> Tracer | None:
     """The trace that this thread is in."""
     return running[-1] if running and running[-1].active else None
-
-
-@contextlib.contextmanager
-def recording(tracer: Tracer) -> Iterator[None]:
-    """Hand out recorders instead of kernels. One thread traces at a time; an inner trace is seen by the outer one, too."""
-    with _one_at_a_time:
-        running.append(tracer)
-        undo: list[Callable] = []
-        try:
-            _install(tracer, undo)
-            yield
-        finally:
-            for step in reversed(undo):
-                step()
-            running.pop()
-
-
-def _install(tracer: Tracer, undo: list) -> None:
-    tracer.undo = undo
-    for op in list(BOOK.values()):
-        caller = op.apply
-        if isinstance(op, Pointwise):
-            _watch(caller, undo)
-        else:
-            _replace(op, tracer, undo)
-    plain = kernel_table.cast_ufunc
-    casts: dict = {}
-
-    def cast_ufunc(source, target):
-        if (source, target) not in casts:
-            casts[source, target] = Recorder(tracer, plain(source, target), _note_cast(source, target))
-        return casts[source, target]
-    _patch(kernel_table, "cast_ufunc", cast_ufunc, undo)
-    _patch(folds, "run", _folding(tracer, folds.run), undo)
-    _patch(copies, "into", _copying(tracer, copies.into), undo)
-    _patch(copies, "copy", _copied(tracer, copies.copy), undo)
-    _patch(fills, "fill", _filling(tracer, fills.fill), undo)
-    for name in ("extremes", "pick", "put", "scatter", "gather", "fetch", "as_contiguous"):
-        _patch(gathers, name, _handling(tracer, getattr(gathers, name)), undo)
-    _patch(randoms, "draw", _drawing(tracer, randoms.draw), undo)
-    _patch(randoms, "reserved", _reserving(tracer, randoms.reserved), undo)
-    for name in ("reserve", "manual_seed", "get_state", "set_state", "set_offset"):
-        _patch(Generator, name, _seeding(tracer, getattr(Generator, name)), undo)
-    _patch(general, "watcher", lambda op, values: adjoints.record(tracer, op, values), undo)
-    for name in ("detach", "detach_"):
-        _patch(Tensor, name, _stopping(tracer, name, getattr(Tensor, name)), undo)
-    _patch(Tensor, "data", property(_stopping(tracer, "data", Tensor.data.fget), Tensor.data.fset), undo)
-    _patch(Tensor, "item", _taking(tracer, Tensor.item), undo)
-    for name in ("numpy", "data_ptr", "__dlpack__"):
-        _patch(Tensor, name, _handing(tracer, name, getattr(Tensor, name)), undo)
-    for name in ("__bool__", "__index__", "tolist"):
-        _patch(Tensor, name, _looking(tracer, getattr(Tensor, name)), undo)
-
-
-def _watch(caller: pointwise.PointwiseCaller, undo: list) -> None:
-    for table, kind in ((caller.loops, _Loops), (caller.gradients, _Gradients)):
-        _exchange(table, kind, undo)
-    undo.append(lambda: [plan.entries.clear() for plan in caller.plans.values()])
-    for plan in caller.plans.values():
-        plan.entries.clear()
-
-
-def adopt(caller: pointwise.PointwiseCaller) -> None:
-    """A pointwise record that was made during a trace: derivatives of users' kernels are made when they are first wanted."""
-    for tracer in running:
-        _watch(caller, tracer.undo)
-
-
-def _replace(op, tracer: Tracer, undo: list) -> None:
-    """Let the table hold a recorder, as if a user had replaced the kernel: no shortcut goes past such an entry."""
-    table, key = kernel_table.TABLE, (op.name, "cpu")
-    kernel = table[key]
-    before = table._custom.get(key)
-    recorder = Recorder(tracer, _structural(op, kernel) if before is None else before.custom, _note_general(op))
-    table._custom[key] = kernel_table.Kernel(op, "cpu", kernel.runs_on, recorder)
-    _tell(*key)
-
-    def back():
-        if before is None:
-            table._custom.pop(key, None)
-        else:
-            table._custom[key] = before
-        _tell(*key)
-    undo.append(back)
-
-
-def _tell(name: str, device: str) -> None:
-    for listener in kernel_table.TABLE.listeners:
-        listener(name, device)
-
-
-def _structural(op, kernel):
-    """The operator on arrays, whatever is registered for it."""
-    if isinstance(op, Fold):
-        return lambda x, *extra, dims=None, keepdim=False: op.on_arrays(x, dims, keepdim, **({"extra": extra} if extra else {}))
-    return kernel
-
-
-def _exchange(table, kind: type, undo: list) -> None:
-    before, own = dict(table), table.__class__
-    table.clear()
-    table.__class__ = kind
-
-    def back():
-        table.__class__ = own
-        table.clear()
-        table.update(before)
-    undo.append(back)
-
-
-def _patch(holder, name: str, value, undo: list) -> None:
-    before = getattr(holder, name)
-    setattr(holder, name, value)
-    undo.append(lambda: setattr(holder, name, before))
-
-
-def _filling(tracer: Tracer, plain):
-    """Filling new memory makes a constant; filling memory that the program knows is a write."""
-    def fill(out, value):
-        plain(out, value)
-        if tracer.active and out.size and (tracer.block(out) is not None or tracer._owner(out) is not None):
-            with tracer.noting():
-                tracer.write(out, tracer.read(np.asarray(value)).broadcast(out.shape))
-    return fill
-
-
-def _folding(tracer: Tracer, plain):
-    def run(op, x, dims=None, keepdim=False, extra=()):
-        with tracer.pause():
-            results = plain(op, x, dims, keepdim, extra)
-        if tracer.active:
-            with tracer.noting():
-                tracer.reduce(op, [x, *extra], dims, results)
-        return results
-    return run
-
-
-def _copying(tracer: Tracer, plain):
-    def into(out, x):
-        plain(out, x)
-        if tracer.active and out.size:
-            with tracer.noting():
-                tracer.write(out, tracer.read(x))
-    return into
-
-
-def _copied(tracer: Tracer, plain):
-    def copy(x, order="C"):
-        tracer.paused += 1
-        try:
-            out = plain(x, order)
-        finally:
-            tracer.paused -= 1
-        if tracer.active and out.size and tracer.block(x) is not None:
-            with tracer.noting():
-                tracer.map([Symbol("x")], ["x"], [x], (out,), x.dtype.name)
-        return out
-    return copy
-
-
-def _drawing(tracer: Tracer, plain):
-    def draw(out, rule, reserve, a=0, b=0, stream=0):
-        tracer.may_draw()
-        with tracer.pause():
-            plain(out, rule, reserve, a, b, stream)
-        if tracer.active:
-            with tracer.noting():
-                tracer.draw(out, Drawn(reserve.__self__, out.shape, out.dtype, rule, a, b, stream))
-    return draw
-
-
-def _reserving(tracer: Tracer, plain):
-    def reserved(reserve, blocks):
-        tracer.may_draw()
-        with tracer.pause():
-            words = plain(reserve, blocks)
-        if tracer.active:
-            with tracer.noting():
-                tracer.draw(words, Reserved(reserve.__self__, blocks))
-        return words
-    return reserved
-
-
-def _seeding(tracer: Tracer, plain):
-    def change(self, *args):
-        if tracer.active:
-            with tracer.noting():
-                raise Untraceable("it handles the state of a generator")
-        return plain(self, *args)
-    return change
-
-
-def _taking(tracer: Tracer, plain):
-    def item(self):
-        return tracer.number(self._array, plain(self))
-    return item
-
-
-def _stopping(tracer: Tracer, name: str, plain):
-    def stop(self):
-        if tracer.active and tracer.differentiates and self.requires_grad:
-            tracer.stops = tracer.stops or name
-        return plain(self)
-    return stop
-
-
-def _handing(tracer: Tracer, name: str, plain):
-    """What is done to a tensor's memory outside of the engine cannot be seen."""
-    def hand(self, *args, **options):
-        if tracer.active and (tracer.block(self._array) is not None or tracer._owner(self._array) is not None):
-            with tracer.noting():
-                raise Untraceable(f"it hands the memory of a tensor out by {name}()")
-        return plain(self, *args, **options)
-    return hand
-
-
-def _handling(tracer: Tracer, plain):
-    """A kernel that a function of the engine runs by itself, past the table, on memory that the program knows."""
-    def run(*args, **options):
-        if tracer.active and any(isinstance(a, np.ndarray) and a.size and (
-                tracer.block(a) is not None or tracer._owner(a) is not None) for a in args):
-            with tracer.noting():
-                raise Untraceable("it works on the memory of a tensor in steps that are no operators")
-        return plain(*args, **options)
-    return run
-
-
-def _looking(tracer: Tracer, plain):
-    def look(self, *args):
-        seen = plain(self, *args)
-        if tracer.active:
-            tracer.guard(self._array, seen)
-        return seen
-    return look

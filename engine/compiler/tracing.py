@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gc
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +19,10 @@ from .. import tape, tree
 from ..tape import modes
 from ..tensor import KIND, Kind, Tensor, shared_counter, wrap
 from . import autodiff, trace
+from .deferral import Deferral
 from .graph import Graph, Map, Value, symbol
 from .passes import improve
+from .recorders import recording
 from .runtime import Computed, Live
 from .trace import Block, Tracer, Untraceable
 from .updates import Numbers
@@ -56,7 +59,7 @@ class Owner:
         return array.shape == self.shape and array.strides == self.strides
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False, repr=False)
 class Look:
     """How the function looked at the memory of a tensor: by a view's `operator`, or, as `detach` does, from `offset` bytes on."""
 
@@ -97,7 +100,7 @@ def _memory(array: np.ndarray, shape: tuple, strides: tuple, offset: int) -> np.
     return np.lib.stride_tricks.as_strided(moved, shape, strides)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False, repr=False)
 class Target:
     """A tensor that a program knows: an argument, or one found elsewhere."""
 
@@ -108,7 +111,7 @@ class Target:
         return self.owner.get() if self.owner is not None else tensors[self.argument]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Output:
     """A result: the program's `array`-th array, or what `steps` make of another tensor: of one that was there before (`target`), or
     of the result with number `source`. Without steps it is that tensor. `needs`: it requires grad and is the program's.
@@ -128,7 +131,7 @@ class Output:
         return t
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Recorded:
     """All that a trace found out."""
 
@@ -141,6 +144,7 @@ class Recorded:
     bumps: list[tuple[Target, int]]
     gradients: list[tuple[Target, int | None]]          # (tensor, which output becomes its .grad)
     had_gradient: list[tuple[Target, bool]]             # (tensor whose .grad was looked at, whether it was None)
+    later: Deferral                                     # open: nothing was computed yet, by nobody
     backward: autodiff.Joint | None = None
 
 
@@ -186,15 +190,17 @@ def record(function: Callable, args, kwargs, tensors: list[Tensor], derivatives:
     """Run a function once and write it down; returns what was recorded and the function's own result.
 
     `derivatives=False`: no backward pass is traced, and what a program cannot repeat is refused at once. Untraceable where it
-    does what a program cannot repeat; that holds the function's result, for it has run.
+    does what a program cannot repeat; that holds the function's result, for it has run. Where `recorded.later` is still open, what
+    was computed has no values yet: `settle` computes them, or a run of the program takes their place.
     """
     tracer = Tracer(strict=not derivatives)
     tracer.arguments, tracer.existing = tensors, _existing(tensors)
     for t in tensors:
         tracer.graph.inputs.append(tracer.add(t._array, None))
+    tracer.before = [(t, t._array) for t in (*tensors, *(t for _, _, t in tracer.existing))]
     before = [(t, t._version, t._node, t._needs) for t in tensors]
     start = next(tape.clock)
-    with trace.recording(tracer), _Gradients(tracer) as watched:
+    with recording(tracer), _Gradients(tracer) as watched:
         result = function(*args, **kwargs)
         try:
             leaves: list = []
@@ -206,6 +212,7 @@ def record(function: Callable, args, kwargs, tensors: list[Tensor], derivatives:
             if tracer.failed:
                 raise Untraceable(tracer.failed)
         except Untraceable as reason:
+            tracer.later.settle()
             reason.result = _settled(result, structure, leaves)
             raise
     return recorded, _settled(result, structure, leaves)
@@ -225,7 +232,8 @@ def _existing(tensors: list[Tensor]) -> list[tuple[int, int, Tensor]]:
     while more := {k for kind in kinds for k in kind.__subclasses__()} - kinds:
         kinds |= more
     found = []
-    for t in [o for o in gc.get_objects() if type(o) in kinds]:
+    objects = gc.get_objects()
+    for t in itertools.compress(objects, map(kinds.__contains__, map(type, objects))):       # there are 100,000 and more
         if id(t) not in given:
             try:
                 array = t._array
@@ -269,6 +277,8 @@ class _Collector:
     def collect(self, structure: Any, leaves: list, derivatives: bool) -> Recorded:
         if self.tracer.failed:
             raise Untraceable(self.tracer.failed)
+        if any(t._array is not array for t, array in self.tracer.before):
+            raise Untraceable("it gives a tensor other memory")
         given = [(True, NUMBER) if type(leaf) is Live else (True, None) if isinstance(leaf, Tensor) else (False, leaf)
                  for leaf in leaves]
         tensors = [leaf.tensor if type(leaf) is Live else leaf
@@ -292,7 +302,15 @@ class _Collector:
         else:
             joint.split(self.graph)
         return Recorded(self.graph, [o for _, o in self.graph.captured if o is not None], structure, given, self.outputs, written,
-                        bumps, gradients, had_gradient, joint)
+                        bumps, gradients, had_gradient, self.later(), joint)
+
+    def later(self) -> Deferral:
+        """The launches that have not run, and what a run in their place finds as it was."""
+        later = self.tracer.later
+        if later.open:
+            later.existing = {id(trace.root(array)) for _, array in self.tracer.before}
+            later.gradients = [(t, before) for t, before in self.seen.values() if id(t) in self.known and t._grad is not before]
+        return later
 
     @functools.cached_property
     def holders(self) -> dict[int, Tensor]:

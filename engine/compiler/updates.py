@@ -20,12 +20,18 @@ class Numbers:
     computed = True
 
     def __init__(self, optimizer, group: dict[str, Any], p: Tensor, state: dict[str, Any], dtype: str, first: bool):
-        self.optimizer, self.group, self.p, self.state, self.dtype = optimizer, group, p, state, np.dtype(dtype)
+        self.optimizer, self.p, self.state, self.dtype = optimizer, p, state, np.dtype(dtype)
+        self.number = [g is group for g in optimizer.param_groups].index(True)
         self.first = first          # the state was made in the trace: its program holds for that one step
 
     def fits(self) -> bool:
         """Whether the optimizer still keeps this state for the parameter."""
         return not self.first and (not self.state or self.optimizer.state.get(self.p) is self.state)
+
+    @property
+    def group(self) -> dict[str, Any]:
+        """The options; `load_state_dict` puts another dictionary in their place."""
+        return self.optimizer.param_groups[self.number]
 
     def get(self) -> None:
         return None
@@ -39,6 +45,45 @@ class Numbers:
     def commit(self) -> None:
         """The step was taken."""
         self.optimizer._advance(self.state)
+
+
+class Batch:
+    """The `Numbers` of several parameters of one group: computed once for all whose step is the same, as `Updating` does."""
+
+    def __init__(self, members: list[Numbers]):
+        self.members, self.optimizer, self.number, self.dtype = members, members[0].optimizer, members[0].number, members[0].dtype
+        self.counted = self.optimizer._counted
+        self.states = [m for m in members if m.state]
+        self.known: tuple = (None, None)        # the last numbers, and their array
+
+    def fits(self) -> bool:
+        """Whether the optimizer still keeps the states for the parameters."""
+        states = self.optimizer.state
+        for m in self.states:
+            if states.get(m.p) is not m.state:
+                return False
+        return not self.members[0].first
+
+    def arrays(self) -> list[np.ndarray]:
+        """The numbers of each parameter for the step to come."""
+        optimizer = self.optimizer
+        group = optimizer.param_groups[self.number]
+        lr, last, made = float(group["lr"]), None, []
+        for m in self.members:
+            t = optimizer._time(m.state)
+            if t != last or optimizer._own_numbers:
+                numbers, last = optimizer._numbers(group, lr, t, m.state), t
+                known, array = self.known
+                if numbers != known:
+                    array = np.array(numbers, self.dtype)
+                    self.known = numbers, array
+            made.append(array)
+        return made
+
+    def commit(self) -> None:
+        """The step was taken."""
+        for m in self.members:
+            m.commit()
 
 
 def record(optimizer, group: dict[str, Any], p: Tensor, g: Tensor, state: dict[str, Any], rule, numbers: tuple,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -279,17 +280,24 @@ def broadcast_sizes(a, b) -> tuple[int, ...]:
     return tuple(m if n == 1 else n for n, m in zip(a, b, strict=True))
 
 
+def _factor(other: Any) -> Tensor | None:
+    """A factor of `@`: a tensor, or an array of NumPy's as one; None for anything else."""
+    if isinstance(other, np.ndarray):
+        from .create import from_numpy
+        return from_numpy(other)
+    return other if isinstance(other, Tensor) else None
+
+
 def _at(self: Tensor, other: Tensor) -> Tensor:
     """self @ other"""
-    return _matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+    factor = _factor(other)
+    return NotImplemented if factor is None else _matmul(self, factor)
 
 
 def _reflected_at(self: Tensor, other: Tensor | complex) -> Tensor:
     """other @ self, for an array on the left."""
-    if isinstance(other, np.ndarray):
-        from .create import from_numpy
-        return _matmul(from_numpy(other), self)
-    return NotImplemented
+    factor = _factor(other)
+    return NotImplemented if factor is None else _matmul(factor, self)
 
 
 def _at_in_place(self: Tensor, other: Tensor) -> Tensor:

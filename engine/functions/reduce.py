@@ -136,8 +136,10 @@ def whole(name: str, saves_input: bool = False) -> Callable[[Tensor], Tensor | N
 
     def call(x: Tensor) -> Tensor | None:
         a = x._array
+        if custom_kernels or a.size > SMALL:
+            return None
         found = ways[x._kind]
-        if found is None or a.size > SMALL or custom_kernels:
+        if found is None:
             return None
         ufunc, out_kind = found
         r = new(Tensor)
@@ -171,9 +173,11 @@ def along(name: str) -> Callable[[Tensor, int, bool], Tensor | None]:
 
     def call(x: Tensor, dim: int, keepdim: bool) -> Tensor | None:
         a = x._array
-        found = ways[x._kind]
         ndim = a.ndim
-        if found is None or custom_kernels or not -ndim <= dim < ndim:
+        if custom_kernels or not -ndim <= dim < ndim:
+            return None
+        found = ways[x._kind]
+        if found is None:
             return None
         dims = (dim if dim >= 0 else dim + ndim,)
         r = new(Tensor)

@@ -29,7 +29,7 @@ _PASSES = (untyped_passes.TranslateByteCode, untyped_passes.FixupArgs, untyped_p
            typed_passes.AnnotateTypes, typed_passes.NativeLowering, typed_passes.NoPythonBackend)
 
 
-class _Compiler(CompilerBase):
+class Compiler(CompilerBase):
     """The passes above, in their order."""
 
     def define_pipelines(self):
@@ -53,7 +53,7 @@ class _Apart(typed_passes.NativeLowering):
 
 
 class _CompilerApart(CompilerBase):
-    """As `_Compiler`, for a function that is not inlined."""
+    """As `Compiler`, for a function that is not inlined."""
 
     def define_pipelines(self):
         manager = compiler_machinery.PassManager("shared")
@@ -88,7 +88,7 @@ class _Library(JITCodeLibrary):
 def function(python: Callable, own: bool = True, **options):
     """A Python function that compiled code may call, always inlined; `own`: it is written for this project."""
     if own:
-        options["pipeline_class"] = _Compiler
+        options["pipeline_class"] = Compiler
     return njit(error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(python)
 
 

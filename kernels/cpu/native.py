@@ -25,7 +25,7 @@ class Program:
     `functions` maps names in the source to (plain Python function, type of its number literals or None);
     `signature` is a gufunc's ("(r,b)->(b)") or "" for a pointwise loop; `work` is the number of elements that one outer
     step stands for in a pointwise loop (heavier functions split over threads earlier); `rows` makes the program of the same
-    pointwise kernel over rows; `interruptible`: loops in its functions can be told to end (`kernels.cpu.patience`).
+    pointwise kernel over rows.
     """
     name: str
     source: str
@@ -38,7 +38,11 @@ class Program:
     fastmath: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     work: int = 1
     rows: Callable[[], Program] | None = None
-    interruptible: bool = False
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether there are loops in its functions that can be told to end (`kernels.cpu.patience`)."""
+        return any(getattr(function, "loops", False) for function, _ in self.functions.values())
 
     def key(self, machine: str | None = None) -> str:
         """A hash of what decides the machine code; with `machine` "" of the source alone."""
@@ -119,6 +123,12 @@ def make_ufunc(program: Program) -> np.ufunc:
         return ufunc
 
 
+def make_kernel(program: Program) -> Callable:
+    """As `make_ufunc`; where loops can be told to end, they are at Ctrl-C."""
+    ufunc = make_ufunc(program)
+    return patience.Guarded(ufunc) if program.interruptible else ufunc
+
+
 def make_sheet(program: Program, kernel: int, within: tuple[bool, ...]) -> np.ufunc:
     """A linked kernel over rows as a gufunc, "(m),()->(m)": its loop receives all outer steps at once.
 
@@ -130,6 +140,12 @@ def make_sheet(program: Program, kernel: int, within: tuple[bool, ...]) -> np.uf
     signature = f"{','.join(words[:count])}->{','.join(words[count:])}"
     with _lock:
         return _numpy_ufunc(program, signature, *pool.wrap_sheet(program, kernel, within))
+
+
+def make_loop(program: Program, loop: int, data: int) -> np.ufunc:
+    """A gufunc of the program's name, operands and signature whose loop lies at an address and is called with `data`."""
+    with _lock:
+        return _numpy_ufunc(program, program.signature, loop, data)
 
 
 def rows_of(ufunc: np.ufunc) -> Program | None:

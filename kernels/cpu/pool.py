@@ -180,6 +180,14 @@ def wrap(program, kernel: int) -> tuple[int, int]:
     return _loop, data.ctypes.data
 
 
+def unwrapped(loop: int, data: int) -> tuple[int, int]:
+    """The kernel's own loop and data behind those that `wrap` gave; others as they are."""
+    if loop != _loop:
+        return loop, data
+    about = (ctypes.c_int64 * 7).from_address(data)
+    return about[0], about[6]
+
+
 _SHEET = '''
 def kernel(args, dimensions, steps, data):
     about = address(data)           # the kernel, how many operands, where each one's step within a row stands (-1: it has none)

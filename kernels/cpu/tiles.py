@@ -1,7 +1,8 @@
 """Register tiles: innermost loops written as vector instructions, which LLVM does not find by itself in scalar source.
 
-`multiply_tile_<dtype>` adds weights times rows of an image, `dot_tile_<dtype>` rows of one image times rows of another; both keep
-a block of sums in vector registers over the whole loop (`kernels.cpu.convolution`). `turn_square_<dtype>` transposes a small square
+`multiply_tile_<dtype>` adds weights times rows of an image, `dot_tile_<dtype>` rows of one image times rows of another
+(`kernels.cpu.convolution`), `product_tile_<dtype>` rows of a matrix times another one (`kernels.cpu.panels`); all keep
+a block of sums in vector registers over the whole loop. `turn_square_<dtype>` transposes a small square
 in registers (`kernels.cpu.sheets`). They are Numba intrinsics that kernel source calls; imported only when something is compiled.
 """
 from __future__ import annotations
@@ -168,7 +169,35 @@ def _make(dtype: str):
             return context.get_dummy_value()
         return types.void(rows, columns, lanes, *[types.intp] * 10), emit
 
-    return multiply_tile, dot_tile
+    @intrinsic
+    def product_tile(typing, rows, vectors, lanes, x, x_row, x_step, y, y_step, count, z, z_row):
+        """z[r, v] = sum over k < count of x[r, k] * (the v-th vector of y's row k); steps in bytes, addresses are integers."""
+        if not _literals(rows, vectors, lanes):
+            return None
+        m, n, width = rows.literal_value, vectors.literal_value, lanes.literal_value
+
+        def emit(context, builder, signature, args):
+            kind = ir.VectorType(element, width)
+            left, right, out = (_bytes(builder, args[k]) for k in (3, 6, 9))
+            sums = _sums(builder, m * n, kind)
+            lines = [builder.gep(left, [builder.mul(args[4], ir.Constant(I64, r))]) for r in range(m)]
+            with cgutils.for_range(builder, args[8], intp=I64) as loop:
+                row = builder.gep(right, [builder.mul(loop.index, args[7])])
+                parts = [_fetch(builder, row, ir.Constant(I64, v * width * size), kind, size) for v in range(n)]
+                at = builder.mul(loop.index, args[5])
+                for r in range(m):
+                    factor = _splat(builder, _fetch(builder, lines[r], at, element, size), width)
+                    for v in range(n):
+                        place = sums[r * n + v]
+                        builder.store(_multiply_add(builder, factor, parts[v], builder.load(place)), place)
+            for r in range(m):
+                line = builder.gep(out, [builder.mul(args[10], ir.Constant(I64, r))])
+                for v in range(n):
+                    _put(builder, builder.load(sums[r * n + v]), line, ir.Constant(I64, v * width * size), size)
+            return context.get_dummy_value()
+        return types.void(rows, vectors, lanes, *[types.intp] * 8), emit
+
+    return multiply_tile, dot_tile, product_tile
 
 
 def _make_turn(bits: int):
@@ -203,6 +232,6 @@ def _make_turn(bits: int):
 
 NAMES: dict = {}            # what kernel source may call
 for _dtype in ELEMENT:
-    NAMES[f"multiply_tile_{_dtype}"], NAMES[f"dot_tile_{_dtype}"] = _make(_dtype)
+    NAMES[f"multiply_tile_{_dtype}"], NAMES[f"dot_tile_{_dtype}"], NAMES[f"product_tile_{_dtype}"] = _make(_dtype)
 for _bits in (8, 16, 32, 64):
     NAMES[f"turn_square_uint{_bits}"] = _make_turn(_bits)

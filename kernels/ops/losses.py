@@ -136,7 +136,7 @@ def _class_losses(name: str, x, target, weight, ignore_index: int, reduction: st
     elif x.ndim > 2:
         x = np.moveaxis(x, 1, -1)
     if not x.size and target.size:
-        raise _out_of_bounds(target, 0, ignore_index)
+        raise out_of_bounds(target, 0, ignore_index)
     if target.size:
         loss, weights, faults = kernels.rows_ufunc(name, dtype)(x, target, weight.reshape(-1), _whole(ignore_index), out=...)
     else:
@@ -144,11 +144,11 @@ def _class_losses(name: str, x, target, weight, ignore_index: int, reduction: st
     mean = _whole(1 if reduction == "mean" else 0)
     value, total, count = kernels.totals_ufunc(dtype)(loss.reshape(-1), weights.reshape(-1), faults.reshape(-1), mean, out=...)
     if count:
-        raise _out_of_bounds(target, x.shape[-1], ignore_index)
+        raise out_of_bounds(target, x.shape[-1], ignore_index)
     return (loss if reduction == "none" else value), total
 
 
-def _out_of_bounds(target: np.ndarray, classes: int, ignore_index: int) -> IndexError:
+def out_of_bounds(target: np.ndarray, classes: int, ignore_index: int) -> IndexError:
     first = next(t for t in target.reshape(-1).tolist() if t != ignore_index and not 0 <= t < classes)
     return IndexError(f"Target {first} is out of bounds.")
 
