@@ -3,13 +3,15 @@
 `prove(programs, run)` compiles all programs as one module for every capability, assembles it (no spills), and calls `run(device)`
 on an emulated device for one capability of each generation of NVVM; bounds, races and barriers are checked while kernels run.
 What was proved is kept in the kernel store by content (programs, toolchain, interpreter, the test's own source), so that
-unchanged kernels are not checked again on the same machine. Used by tests/test_cuda_*.py.
+unchanged kernels are not checked again on the same machine. ENGINE_TEST_CUDA=all checks every dtype of every record, about half an
+hour on two cores where nothing is kept yet. Used by tests/test_cuda_*.py.
 """
 import importlib.util
 import inspect
 import json
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,14 @@ from kernels.cuda import compiler, emulator, ptx
 from kernels.cuda.compiler import CAPABILITIES, Program
 
 EXECUTED = ((7, 5), (10, 0))        # the two generations of NVVM's code
+WHOLE = os.environ.get("ENGINE_TEST_CUDA") == "all"        # every dtype; without it the book's sweeps take one of each record
 LIBRARY = ("numba_cuda", "cuda.bindings.nvjitlink")
+
+
+def sample(dtypes: Iterable[str]) -> list[str]:
+    """The dtypes that a sweep over the book takes: all for ENGINE_TEST_CUDA=all, else float32, or the first."""
+    dtypes = list(dtypes)
+    return dtypes if WHOLE else ["float32"] if "float32" in dtypes else dtypes[:1]
 
 
 def missing() -> str:

@@ -1,7 +1,7 @@
 """Folds on CUDA without a GPU: every record and dtype, every form of layout, accuracy, bytes moved (see tests/cuda_checks.py)."""
 import numpy as np
 import pytest
-from cuda_checks import agree, least_bytes, needs_numba_cuda, prove
+from cuda_checks import agree, least_bytes, needs_numba_cuda, prove, sample
 
 import kernels.ops  # noqa: F401 fills the book
 from kernels.book import BOOK, Fold
@@ -11,7 +11,9 @@ from kernels.cuda.folds import fold_program
 
 pytestmark = needs_numba_cuda
 
-FOLDS = sorted((op for op in BOOK.values() if isinstance(op, Fold) and op.kernel is None), key=lambda op: op.name)
+# running_max and running_min belong to scans: of equal elements they take the later one, and lanes of a fold are in no order
+FOLDS = sorted((op for op in BOOK.values() if isinstance(op, Fold) and op.kernel is None and not op.name.startswith("running_")),
+               key=lambda op: op.name)
 FORMS = ("rows", "block", "block_part", "across", "across_part", "merge")
 # shape, dims: what the plan makes of them is asserted in test_forms
 CASES = {"rows": ((5, 3, 77), (2,)), "block": ((3, 1290), (1,)), "block_part": ((2, 20000), (1,)), "across": ((41, 67), (0,)),
@@ -55,9 +57,10 @@ def compare(device, op, x, dims, about, extra=None):
 
 @pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in FOLDS])
 def test_records(op, rng):
-    """The first and the last dtype by every form of kernel, the others by two of them."""
-    thorough = {op.dtypes[0], op.dtypes[-1]}
-    jobs = [(dtype, form) for dtype in op.dtypes for form in CASES if dtype in thorough or form in ("rows", "across")]
+    """The first and the last of the sweep's dtypes by every form of kernel, the others by two of them."""
+    dtypes = sample(op.dtypes)
+    thorough = {dtypes[0], dtypes[-1]}
+    jobs = [(dtype, form) for dtype in dtypes for form in CASES if dtype in thorough or form in ("rows", "across")]
     programs = {fold_program(op, dtype, form) for dtype, form in jobs}
     programs |= {fold_program(op, dtype, "merge") for dtype in thorough}
     arrays = {job: values(rng, op, job[0], CASES[job[1]][0]) for job in jobs}

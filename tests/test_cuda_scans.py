@@ -1,7 +1,7 @@
 """Scans on CUDA without a GPU: every record and dtype, both forms, reversed, ragged and strided (see tests/cuda_checks.py)."""
 import numpy as np
 import pytest
-from cuda_checks import agree, least_bytes, needs_numba_cuda, prove
+from cuda_checks import agree, least_bytes, needs_numba_cuda, prove, sample
 
 import kernels.ops  # noqa: F401 fills the book
 from kernels.book import BOOK
@@ -16,9 +16,9 @@ CASES = {"rows": ((3, 700), 1), "columns": ((45, 70), 0), "middle": ((2, 37, 9),
 
 @pytest.mark.parametrize("name", SCANS)
 def test_records(name, rng):
-    """The first, the last and the float dtypes in all layouts, from either end."""
+    """The sweep's dtypes in all layouts, from either end."""
     op = BOOK[name]
-    dtypes = [d for d in op.dtypes if d in (op.dtypes[0], op.dtypes[-1], "float16", "float32", "float64", "int32")]
+    dtypes = sample(d for d in op.dtypes if d in (op.dtypes[0], op.dtypes[-1], "float16", "float32", "float64", "int32"))
 
     def run(device):
         generator = np.random.default_rng(4)
