@@ -14,12 +14,14 @@ import warnings
 import engine as torch
 from engine.optimize import minimize
 
-METHODS = {                         # method: options, the largest number of dimensions that it is for
-    "lbfgs": ({}, 10 ** 6), "cg": ({}, 100), "newton-cg": ({}, 100), "bfgs": ({}, 100), "newton": ({}, 100),
-    "gd": ({"maxiter": 100_000, "maxfun": 300_000}, 2), "adam": ({"lr": 0.02, "maxiter": 20_000, "maxfun": 20_000}, 2),
-    "nelder-mead": ({}, 2),
+LONG, MATRIX = "would take minutes", "keeps a matrix of n x n numbers"
+METHODS = {                         # method: options, the largest number of dimensions that it is for, and why
+    "lbfgs": ({}, 10 ** 6, ""), "cg": ({}, 100, LONG), "newton-cg": ({}, 100, LONG), "bfgs": ({}, 100, MATRIX),
+    "newton": ({}, 100, MATRIX), "gd": ({"maxiter": 100_000, "maxfun": 300_000}, 2, LONG),
+    "adam": ({"lr": 0.02, "maxiter": 20_000, "maxfun": 20_000}, 2, LONG), "nelder-mead": ({}, 2, LONG),
 }
-RIVALS = {"L-BFGS-B": 10 ** 6, "CG": 100, "BFGS": 100, "trust-exact": 100, "Nelder-Mead": 2}       # SciPy's, and their largest
+RIVALS = {"L-BFGS-B": (10 ** 6, ""), "CG": (100, LONG), "BFGS": (100, MATRIX), "trust-exact": (100, MATRIX),
+          "Nelder-Mead": (2, LONG)}         # SciPy's
 
 
 def rosenbrock(x):
@@ -40,8 +42,9 @@ def line(name, value, away, evaluations, seconds, remark):
 
 def ours(n):
     """A table line for each method; the shortest of three times where one does not take long."""
-    for method, (options, most) in METHODS.items():
+    for method, (options, most, why) in METHODS.items():
         if n > most:
+            print(f"  {method:24} not run: {why}")
             continue
         x0, times = start(n), []
         minimize(rosenbrock, x0, method=method, options=options if n <= 100 else {"maxiter": 3})        # compiled here
@@ -75,8 +78,9 @@ def scipys(n):
 
     def curvature(x):
         return hessian(torch.from_numpy(x)).numpy() if n <= 10 else hessian(x)
-    for method, most in RIVALS.items():
+    for method, (most, why) in RIVALS.items():
         if n > most:
+            print(f"  {'SciPy ' + method:24} not run: {why}")
             continue
         x0 = start(n).numpy()
         if method == "Nelder-Mead":
@@ -98,7 +102,7 @@ def scipys(n):
 def paths():
     """The iterates of every method in two dimensions, by name."""
     found = {}
-    for method, (options, _) in METHODS.items():
+    for method, (options, *_) in METHODS.items():
         history = minimize(rosenbrock, start(2), method=method, options={**options, "history": True}).history
         found[method] = torch.cat([start(2).unsqueeze(0), history.x])
     return found
