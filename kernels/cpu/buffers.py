@@ -20,7 +20,6 @@ import numpy as np
 LARGE = 1 << 18                 # bytes from which a buffer is pooled
 ALIGNMENT = 64                  # a cache line, and the widest vector: unaligned vectors straddle two lines
 PAGE = 4096
-HUGE = 1 << 21                 # a large page: NumPy asks for them, but the system gives them to whole aligned ones only
 MOST = 1 << 30                  # bytes that the pool keeps at most, counted when they are first freed
 # Starts that differ within a page: a load that lies a multiple of 4096 bytes behind a store waits for it ("4K aliasing").
 _stagger = itertools.cycle(range(0, PAGE - ALIGNMENT, 9 * ALIGNMENT))
@@ -81,10 +80,9 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     try:
         ended = free.pop()
     except IndexError:
-        begin = HUGE if rounded >= HUGE else ALIGNMENT
-        raw = np.empty(rounded + PAGE + begin, np.uint8)
+        raw = np.empty(rounded + PAGE, np.uint8)
         address = raw.ctypes.data
-        memory = _bytes_of(rounded).from_address(address + -address % begin + next(_stagger))
+        memory = _bytes_of(rounded).from_address(address + -address % ALIGNMENT + next(_stagger))
         memory.raw = raw
         array = np.ndarray(shape, dtype, memory)
         lease = _Lease(array, _first_end)
