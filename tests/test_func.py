@@ -298,3 +298,19 @@ def test_functional_derivatives(x):
 def test_functional_errors(x, call, error, text):
     with pytest.raises(error, match=text):
         call(x)
+
+
+@pytest.mark.parametrize("name", ["vjp", "jvp", "jacobian", "hessian", "hvp", "vhp"])
+def test_strict_refuses_what_does_not_depend(name):
+    f = getattr(engine.autograd.functional, name)
+    x, y = engine.tensor([1.0, 2.0], dtype=engine.float64), engine.tensor([3.0, 4.0], dtype=engine.float64)
+    vector = {} if name in ("jacobian", "hessian") else {"v": engine.tensor(1.0, dtype=engine.float64) if name == "vjp" else (x, y)}
+    f(lambda x, y: (x * y).sum() * (x + y).sum(), (x, y), strict=True, **vector)
+    f(lambda x, y: (x * x).sum(), (x, y), **vector)                 # zeros, unless strict
+    with pytest.raises(RuntimeError, match="does not require gradients"):
+        f(lambda x, y: engine.tensor(1.0), (x, y), strict=True, **vector)
+    with pytest.raises(RuntimeError, match="independent of input 1"):
+        f(lambda x, y: (x * x).sum(), (x, y), strict=True, **vector)
+    if name in ("hessian", "hvp", "vhp"):
+        with pytest.raises(RuntimeError, match="jacobian of the user-provided function is independent of input 1"):
+            f(lambda x, y: (x * x).sum() + y.sum(), (x, y), strict=True, **vector)

@@ -1,7 +1,8 @@
 """Derivatives of functions of tensors or tuples of tensors, as `torch.autograd.functional` has them; built on `engine.func`.
 
 Arguments and results are tensors or tuples of tensors. With `create_graph` results can be differentiated again, otherwise
-they have no history. `strict` refuses inputs that an output does not depend on.
+they have no history. `strict` refuses, with a RuntimeError, inputs that an output (in second derivatives, a gradient) does not
+depend on.
 """
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from typing import Any
 from .. import func as transforms
 from ..functions.registry import PUBLIC
 from ..tensor import Tensor
+from ..walk import grad as gradient
+from .modes import enable_grad
 
 Tensors = Tensor | tuple[Tensor, ...]
 
@@ -38,16 +41,34 @@ def _inputs(name: str, inputs: Any, create_graph: bool) -> tuple:
     return tuple(t if create_graph else t.detach() for t in _tuple(name, inputs, "inputs"))
 
 
-def _checked(name: str, func: Callable, strict: bool, given: Any) -> Callable:
-    """The function with its result checked to be tensors; with `strict`, that they depend on every input."""
+def _checked(name: str, func: Callable) -> Callable:
+    """The function with its result checked to be tensors."""
     def run(*args):
         result = func(*args)
-        for k, t in enumerate(_tuple(name, result, "outputs")):
-            if strict and not t.requires_grad:
-                raise RuntimeError(f"Output {k} of the user-provided function does not require gradients. The outputs must be "
-                                   "computed in a differentiable manner from the input when running in strict mode.")
+        _tuple(name, result, "outputs")
         return result
     return run
+
+
+def _demand(name: str, func: Callable, args: tuple, second: bool = False) -> None:
+    """What `strict` asks for: every output depends on every input; with `second` the gradients do, too."""
+    with enable_grad():
+        leaves = tuple(a.detach().requires_grad_() for a in args)
+        for k, y in enumerate(_tuple(name, func(*leaves), "outputs")):
+            if not y.requires_grad:
+                raise RuntimeError(f"Output {k} of the user-provided function does not require gradients. The outputs must be "
+                                   "computed in a differentiable manner from the input when running in strict mode.")
+            grads = gradient(y.sum(), leaves, create_graph=second, allow_unused=True)
+            for j, g in enumerate(grads):
+                if g is None:
+                    raise RuntimeError(f"{f'Output {k}' if name == 'jacobian' else 'The output'} of the user-provided function is "
+                                       f"independent of input {j}. This is not allowed in strict mode.")
+            if second:
+                again = [gradient(g.sum(), leaves, retain_graph=True, allow_unused=True) for g in grads if g.requires_grad]
+                for j in range(len(leaves)):
+                    if all(row[j] is None for row in again):
+                        raise RuntimeError(f"The jacobian of the user-provided function is independent of input {j}. This is not "
+                                           "allowed in strict mode.")
 
 
 def _vector(name: str, v: Any, like: tuple, what: str) -> tuple:
@@ -63,7 +84,9 @@ def _vector(name: str, v: Any, like: tuple, what: str) -> tuple:
 def vjp(func: Callable, inputs: Tensors, v: Tensors | None = None, create_graph: bool = False, strict: bool = False) -> tuple:
     """(outputs, v times the Jacobian), the latter in the shapes of `inputs`; `v` may be missing for a single number."""
     args = _inputs("vjp", inputs, create_graph)
-    outputs, pull = transforms.vjp(_checked("vjp", func, strict, inputs), *args)
+    if strict:
+        _demand("vjp", func, args)
+    outputs, pull = transforms.vjp(_checked("vjp", func), *args)
     own = _tuple("vjp", outputs, "outputs")
     if v is None:
         if len(own) != 1 or own[0].numel() != 1:
@@ -79,6 +102,8 @@ def vjp(func: Callable, inputs: Tensors, v: Tensors | None = None, create_graph:
 def jvp(func: Callable, inputs: Tensors, v: Tensors | None = None, create_graph: bool = False, strict: bool = False) -> tuple:
     """(outputs, the Jacobian times v), the latter in the shapes of the outputs; `v` may be missing for a single number."""
     args = _inputs("jvp", inputs, create_graph)
+    if strict:
+        _demand("jvp", func, args)
     if v is None:
         if len(args) != 1 or args[0].numel() != 1:
             raise RuntimeError("The vector v can only be None if the input to the user-provided function is a single Tensor with a "
@@ -86,7 +111,7 @@ def jvp(func: Callable, inputs: Tensors, v: Tensors | None = None, create_graph:
         vector: tuple = (PUBLIC["ones_like"](args[0]),)
     else:
         vector = _vector("jvp", v, args, "v")
-    outputs, product = transforms.jvp(_checked("jvp", func, strict, inputs), args, vector)
+    outputs, product = transforms.jvp(_checked("jvp", func), args, vector)
     return _plain(outputs, create_graph), _plain(product, create_graph)
 
 
@@ -96,8 +121,10 @@ def jacobian(func: Callable, inputs: Tensors, create_graph: bool = False, strict
     if strategy not in ("reverse-mode", "forward-mode"):
         raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode".')
     args = _inputs("jacobian", inputs, create_graph)
+    if strict:
+        _demand("jacobian", func, args)
     transform = transforms.jacrev if strategy == "reverse-mode" else transforms.jacfwd
-    found = transform(_checked("jacobian", func, strict, inputs), tuple(range(len(args))))(*args)
+    found = transform(_checked("jacobian", func), tuple(range(len(args))))(*args)
     if isinstance(inputs, Tensor):
         single = isinstance(found[0], Tensor)
         found = found[0] if single else tuple(row[0] for row in found)
@@ -108,6 +135,8 @@ def hessian(func: Callable, inputs: Tensors, create_graph: bool = False, strict:
             outer_jacobian_strategy: str = "reverse-mode") -> Any:
     """The Hessian of a function with one number as result: input's shape twice, for tuples a tuple of tuples."""
     args = _inputs("hessian", inputs, create_graph)
+    if strict:
+        _demand("hessian", func, args, second=True)
 
     def scalar(*xs):
         y = func(*xs)
@@ -124,16 +153,18 @@ def hessian(func: Callable, inputs: Tensors, create_graph: bool = False, strict:
 
 def hvp(func: Callable, inputs: Tensors, v: Tensors | None = None, create_graph: bool = False, strict: bool = False) -> tuple:
     """(value, the Hessian times v), by forward mode over reverse mode."""
-    return _second("hvp", func, inputs, v, create_graph)
+    return _second("hvp", func, inputs, v, create_graph, strict)
 
 
 def vhp(func: Callable, inputs: Tensors, v: Tensors | None = None, create_graph: bool = False, strict: bool = False) -> tuple:
     """(value, v times the Hessian)."""
-    return _second("vhp", func, inputs, v, create_graph)
+    return _second("vhp", func, inputs, v, create_graph, strict)
 
 
-def _second(name: str, func: Callable, inputs: Any, v: Any, create_graph: bool) -> tuple:
+def _second(name: str, func: Callable, inputs: Any, v: Any, create_graph: bool, strict: bool) -> tuple:
     args = _inputs(name, inputs, create_graph)
+    if strict:
+        _demand(name, func, args, second=True)
     if v is None:
         if len(args) != 1 or args[0].numel() != 1:
             raise RuntimeError("The vector v can only be None if the input to the user-provided function is a single Tensor with a "
