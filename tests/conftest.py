@@ -19,3 +19,14 @@ def seeded(request):
     """Every test begins with the engine's generator in the same state."""
     import engine
     engine.manual_seed(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def clean_book():
+    """Records that a test makes leave the book with it."""
+    from kernels.book import BOOK
+    before = dict(BOOK)
+    yield
+    for name in [n for n in BOOK if n not in before]:
+        del BOOK[name]
+    BOOK.update(before)

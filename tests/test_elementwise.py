@@ -25,15 +25,7 @@ from kernels.written import Written
 STIFFNESS = 2.5
 WEIGHTS = (0.5, -1.0, 0.25)
 
-
-@pytest.fixture(autouse=True)
-def _clean_book():
-    """Records that a test makes leave the book with it."""
-    before = dict(BOOK)
-    yield
-    for name in [n for n in BOOK if n not in before]:
-        del BOOK[name]
-    BOOK.update(before)
+pytestmark = pytest.mark.usefixtures("clean_book")
 
 
 # --- twenty kernels -----------------------------------------------------------------------------------------------------

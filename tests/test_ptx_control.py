@@ -317,6 +317,8 @@ def test_limits_of_a_kernel():
     ("  .reg .what %r1;", ptx.SyntaxFault, "declaration"),
     ("  cp.async.bulk.shared::cluster.global [%r1], [%rd1], 4, [%r2];", ptx.UnsupportedInstruction, "not interpreted"),
     ("  mov.u32 %r1, %clock;", ptx.UnsupportedInstruction, "special register %clock"),
+    ("  .reg .b16 %h1;\n  add.rn.f32.f16 %f1, %h1, %f1;", ptx.UnsupportedInstruction, "mixed precision"),
+    ("  .reg .b16 %h1;\n  fma.rn.f32.f16 %f1, %h1, %h1, %f1;", ptx.UnsupportedInstruction, "mixed precision"),
     ("  barrier.cluster.arrive;", ptx.UnsupportedInstruction, "not interpreted"),
 ])
 def test_texts_that_are_refused(text, kind, words):

@@ -14,18 +14,9 @@ import pytest
 import engine
 from engine import elementwise
 from engine.optimize import least_squares, minimize, root
-from kernels.book import BOOK
 from kernels.cpu import native
 
-
-@pytest.fixture(autouse=True)
-def _clean_book():
-    """Records that a test makes leave the book with it."""
-    before = dict(BOOK)
-    yield
-    for name in [n for n in BOOK if n not in before]:
-        del BOOK[name]
-    BOOK.update(before)
+pytestmark = pytest.mark.usefixtures("clean_book")
 
 
 def babylon(x, n, y):

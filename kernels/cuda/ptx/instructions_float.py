@@ -19,6 +19,8 @@ _DIRECTIONS = ("rz", "rm", "rp")
 def floating(step: Step, nearest, exact=None, plain=None):
     """The step of a floating point operation. `nearest` rounds to nearest in the operands' dtype; `exact` gives the exact
     result of float64 operands as a pair, for the directed roundings, and `plain` computes with fractions."""
+    if len(step.kinds) > 1:
+        raise step.refuse(f"arithmetic of mixed precision (.{'.'.join(step.kinds)})")
     dtype = DTYPES[step.kind]
     mode, ftz, sat, relu = step.has(*_DIRECTIONS), step.has("ftz"), step.has("sat"), step.has("relu")
 
