@@ -23,12 +23,16 @@ class ToCopyBackward0(Node):
 
 def cast_array(array: np.ndarray, source: Kind, target: Kind) -> np.ndarray:
     """An array converted by our kernel."""
+    if array.__class__ is not np.ndarray:
+        from . import device_arrays
+        return device_arrays.cast_loop(source.dtype.name, target.dtype.name)(array)
     ufunc = kernel_table.cast_ufunc(source.dtype.name, target.dtype.name)
     return run_large(ufunc, [array], target.numpy) if array.size >= LARGE else ufunc(array, out=...)
 
 
 def cast(x: Tensor, kind: Kind) -> Tensor:
-    """A tensor of another dtype on the same device, recorded; a copy also where nothing changes."""
+    """A tensor of another dtype on the same device, recorded; a copy also where nothing changes. `kind` names the dtype alone."""
+    kind = x._kind.kin[kind.dtype]
     result = wrap(cast_array(x._array, x._kind, kind), kind)
     edge = edge_of(x)
     if edge is not None and modes.enabled and kind.dtype.category >= 2:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import operator
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -201,7 +202,12 @@ def as_device(x: device | str | int | None) -> device:
 
 @functools.cache
 def _cuda_devices() -> tuple[int, str]:
-    """How many CUDA devices the driver shows, and if none, why. Asks the driver library itself, once, without Numba."""
+    """How many CUDA devices the driver shows, and if none, why. Asks the driver library itself, once, without Numba.
+
+    ENGINE_CUDA=emulate: two devices that the CPU imitates (kernels.cuda.emulated).
+    """
+    if os.environ.get("ENGINE_CUDA") == "emulate":
+        return 2, ""
     names = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libcuda.so")
     for name in names:
         try:

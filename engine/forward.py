@@ -25,7 +25,7 @@ from .general import GeneralCaller, GeneralNode
 from .pointwise import PointwiseNode, evaluate
 from .saved import FREED, FREED_TEXT, alias, changed, version_of
 from .tape import AsStridedBackward0, CopySlices, Node, edge_of, modes, source_of
-from .tensor import KIND, Kind, Tensor
+from .tensor import Kind, Tensor
 from .views import ViewNode
 from .walk import _key, _leading_to, grad
 from .writes import CopyBackwards
@@ -213,7 +213,7 @@ def _pointwise(node: PointwiseNode, tangents: list) -> Tensor:
 
 def _made_kind(node: PointwiseNode) -> Kind:
     """The kind of a pointwise node's result."""
-    return KIND[dtypes.by_name(node.plan.op.result(node.kind.dtype.name))]
+    return node.kind.kin[dtypes.by_name(node.plan.op.result(node.kind.dtype.name))]
 
 
 def _transposed(node: Node, tangents: list, shapes: dict) -> list:

@@ -56,7 +56,8 @@ class GeneralNode(Node):
                 values.append(saved[which])
         if caller.quick is not None and not modes.enabled and g.__class__ in (Tensor, list):
             if not custom_kernels:
-                results = caller.quick(*[v._array if isinstance(v, Tensor) else _arrays(v) for v in values])
+                on_host = g.__class__ is list or g._array.__class__ is ndarray
+                results = caller.quick(*[v._array if isinstance(v, Tensor) else _arrays(v) for v in values]) if on_host else None
                 if results is not None:
                     return [None if r is None else wrap(r, KIND_OF_NUMPY[r.dtype]) for r in results]
             elif watcher is not None:
@@ -252,7 +253,10 @@ class GeneralCaller:
 
     def _run(self, arrays, tensors, options):
         """The kernel's raw answer, an array or a tuple of arrays, where folds, devices or users' kernels are concerned."""
-        device = tensors[0]._kind.device.type if tensors else "cpu"
+        device = "cpu"
+        for t in tensors:
+            if t._kind.device.type != "cpu":
+                device = t._kind.device.type
         entry = self.loops.get(device)
         if entry is None:
             entry = self.loops[device] = kernel_table.kernel(self.op.name, device)
@@ -262,6 +266,9 @@ class GeneralCaller:
                 if len(arrays) > 1:
                     return self.op.on_arrays(arrays[0], options.get("dims"), options.get("keepdim", False), extra=tuple(arrays[1:]))
                 return self.op.on_arrays(arrays[0], options.get("dims"), options.get("keepdim", False))
+        if device != "cpu" and entry.custom is None:
+            from . import device_arrays
+            return device_arrays.run(self.op, arrays, options)
         return entry(arrays, **options) if self.many else entry(*arrays, **options)
 
     def _check_dtype(self, x: Tensor) -> None:

@@ -16,12 +16,13 @@ from kernels.symbol import Symbol
 
 from . import dtypes
 from .casts import cast
-from .errors import DeviceError, GradError
+from .devices import CPU
+from .errors import GradError
 from .large import LARGE, run_large
-from .promotion import NUMBERS, broadcast_error, common_device, constant, item_of, operand
+from .promotion import NUMBERS, broadcast_error, common_device, constant, device_kinds, item_of, operand
 from .saved import FREED, FREED_TEXT, alias, changed, version_of
 from .tape import Node, clock, edge_of, modes, refresh
-from .tensor import KIND, Kind, Tensor, wrap
+from .tensor import Kind, Tensor, wrap
 from .writes import into
 
 new = object.__new__
@@ -40,18 +41,23 @@ class Loops(dict):
             raise NotImplementedError(op.refusals.get(name) or f'"{op.name}" not implemented for \'{kind.dtype.scalar}\'')
         entry = kernel_table.kernel(op.name, kind.device.type)
         if entry.custom is not None:
-            ufunc = _as_ufunc(entry.custom, len(op.inputs), np.dtype(op.result(name)))
+            ufunc = _as_ufunc(entry.custom, len(op.inputs), np.dtype(op.result(name)), kind)
         elif kind.device.type == "cpu":
             ufunc = kernel_table.forward_ufunc(op, name)
         else:
-            raise DeviceError(f"{op.name}: no kernel for device {kind.device}")
+            from . import device_arrays
+            ufunc = device_arrays.forward_loop(op, name)
         result = op.result(name)
-        found = self[kind] = (ufunc, KIND[dtypes.by_name(result)])
+        found = self[kind] = (ufunc, kind.kin[dtypes.by_name(result)])
         return found
 
 
-def _as_ufunc(custom: Callable, count: int, result: np.dtype) -> Callable:
+def _as_ufunc(custom: Callable, count: int, result: np.dtype, kind: Kind) -> Callable:
     """A user's kernel under the calling convention of a ufunc of `count` inputs."""
+    if kind.device is not CPU:
+        from . import device_arrays
+        return device_arrays.custom_loop(custom, count, result, kind.device)
+
     def call(*arrays, out=None):
         given = arrays[count] if len(arrays) > count else out
         value = np.asarray(custom(*arrays[:count]), result)
@@ -185,11 +191,13 @@ class Gradients(dict):
     def __missing__(self, key):
         kind, plan = key
         op, name = self.operator, kind.dtype.name
-        if kind.device.type != "cpu":
-            raise DeviceError(f"{op.name}: no gradient kernel for device {kind.device}")
-        ufunc = kernel_table.gradient_ufunc(op, name, plan.mask)
+        if kind.device is CPU:
+            ufunc = kernel_table.gradient_ufunc(op, name, plan.mask)
+        else:
+            from . import device_arrays
+            ufunc = device_arrays.gradient_loop(op, name, plan.mask)
         types = [t for t, given in zip(op.operand_types(name), plan.given, strict=True) if given]
-        found = self[key] = (ufunc, [KIND[dtypes.by_name(t)] for t in types])
+        found = self[key] = (ufunc, [kind.kin[dtypes.by_name(t)] for t in types])
         return found
 
 
@@ -224,16 +232,18 @@ class PointwiseCaller:
         dtype = dtypes.result_type_of([item_of(o) for o in typed])
         if op.floating and dtype.category < 2:
             dtype = dtypes.DEFAULT.dtype
-        return KIND[dtype]
+        return device_kinds(operands)[dtype]
 
     def prepare(self, operands, kind: Kind) -> list[Tensor]:
         """Operands as tensors of the kinds that the loop takes; casts are recorded."""
         common_device(self.op.name, operands)
         prepared = []
         for o, t in zip(operands, self.op.operands, strict=True):
-            wanted = kind if t == "T" else KIND[dtypes.by_name(t)]
+            wanted = kind if t == "T" else kind.kin[dtypes.by_name(t)]
             if not isinstance(o, Tensor):
                 prepared.append(constant(o, wanted))
+            elif o._kind.device is not kind.device:         # a tensor without dimensions of the CPU: numbers may join any device
+                prepared.append(cast(o.to(kind.device), wanted) if o._kind.dtype is not wanted.dtype else o.to(kind.device))
             elif o._kind is not wanted:
                 prepared.append(cast(o, wanted))
             else:
@@ -414,7 +424,7 @@ class PointwiseCaller:
         op, general, loops, record, floating = self.op, self.__call__, self.loops, self.record, self.op.floating
         if len(op.inputs) != 3 or any(t != "T" for t in op.operands[1:]):
             return lambda *operands: general(*operands)
-        mask = None if op.operands[0] == "T" else KIND[dtypes.by_name(op.operands[0])]
+        mask = None if op.operands[0] == "T" else dtypes.by_name(op.operands[0])
         differentiable = op.differentiable
 
         def call(x, y, z) -> Tensor:
@@ -432,7 +442,7 @@ class PointwiseCaller:
                         return general(x, y, z)
                     number = kind.constants.get((cls, z))
                     z = constant(z, kind) if number is None else number
-                if y._kind is not kind or z._kind is not kind or x._kind is not (mask or kind) or (
+                if y._kind is not kind or z._kind is not kind or x._kind is not (kind if mask is None else kind.kin[mask]) or (
                         floating and kind.dtype.category < 2):
                     return general(x, y, z)
                 a, b, c = x._array, y._array, z._array

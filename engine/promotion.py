@@ -9,7 +9,7 @@ import numpy as np
 
 from . import devices, dtypes
 from .errors import DeviceError, ShapeError
-from .tensor import Kind, Tensor, wrap
+from .tensor import KIND, Kind, Tensor, wrap
 
 NUMBERS = (bool, int, float, complex)
 
@@ -19,6 +19,14 @@ def item_of(operand: Any) -> tuple[dtypes.dtype, int]:
     if isinstance(operand, Tensor):
         return operand._kind.dtype, 2 if operand._array.ndim else 1
     return dtypes.number_dtype(operand), 0
+
+
+def device_kinds(operands: Any) -> dict[dtypes.dtype, Kind]:
+    """The kinds of the device that the tensors among the operands are on; the CPU's where numbers alone are."""
+    for o in operands:
+        if isinstance(o, Tensor) and o._kind.device is not devices.CPU:
+            return o._kind.kin
+    return KIND
 
 
 def common_device(name: str, operands: Any) -> devices.device:
@@ -62,6 +70,9 @@ def constant(value: Tensor | complex, kind: Kind) -> Tensor:
             raise TypeError(f"{value!r} is not a number of dtype {kind.dtype}") from error
         if array.dtype != kind.numpy or (array.dtype.kind == "O"):
             raise RuntimeError(f"value cannot be converted to type {kind.dtype.name} without overflow")
+        if kind.device is not devices.CPU:
+            from .device_arrays import DeviceNumber
+            array = DeviceNumber(array, kind.device)
         found = wrap(array, kind)
         if len(kind.constants) > 256:
             kind.constants.clear()

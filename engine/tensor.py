@@ -21,17 +21,19 @@ new = object.__new__
 class Kind:
     """A dtype on a device: what an operator's table of loops is keyed by. One object for each pair, compared by identity."""
 
-    __slots__ = ("constants", "device", "dtype", "numpy")
+    __slots__ = ("array", "constants", "device", "dtype", "kin", "numpy")
 
-    def __init__(self, dtype: Dtype, device: devices.device):
-        self.dtype, self.device, self.numpy = dtype, device, dtype.numpy
+    def __init__(self, dtype: Dtype, device: devices.device, array: type = np.ndarray):
+        self.dtype, self.device, self.numpy, self.array = dtype, device, dtype.numpy, array     # array: what its tensors hold
         self.constants: dict = {}
+        self.kin: dict[Dtype, Kind] = KIND          # the kinds of all dtypes on the same device
 
     def __repr__(self) -> str:
         return f"<{self.dtype.name} on {self.device}>"
 
 
-KIND: dict[Dtype, Kind] = {d: Kind(d, devices.CPU) for d in dtypes.ALL}                  # the CPU's kinds
+KIND: dict[Dtype, Kind] = {}                                                              # the CPU's kinds
+KIND.update({d: Kind(d, devices.CPU) for d in dtypes.ALL})
 KIND_OF_NUMPY: dict[np.dtype, Kind] = {d.numpy: KIND[d] for d in dtypes.ALL}
 for _code in "bBhHiIlLqQ":          # `long` and `long long` are two NumPy types of one width: both are our int64
     KIND_OF_NUMPY.setdefault(np.dtype(_code), KIND[dtypes.by_name(np.dtype(_code).name)])
@@ -498,12 +500,22 @@ def _rebuild(cls, array, dtype, device, needs, attributes):
 # --- making and looking into tensors ----------------------------------------------------------------------------------
 
 def wrap(array: np.ndarray, kind: Kind) -> Tensor:
-    """A tensor over an array of exactly this kind, a leaf without history."""
+    """A tensor over an array of exactly this kind, a leaf without history. A host array with a kind of CUDA is copied there."""
     made = new(Tensor)
+    if array.__class__ is not kind.array:
+        array, kind = _suited(array, kind)
     made._array, made._kind = array, kind
     made._node = made._counter = made._view = made._grad = made._meta = None
     made._needs = False
     return made
+
+
+def _suited(array: Any, kind: Kind) -> tuple[Any, Kind]:
+    """Array and kind where they are not of one device; subclasses of ndarray are as good as itself."""
+    if kind.device is devices.CPU and isinstance(array, np.ndarray):
+        return array, kind
+    from . import device_arrays
+    return device_arrays.suited(array, kind)
 
 
 def from_array(array: np.ndarray) -> Tensor:

@@ -21,11 +21,11 @@ from kernels.cpu import buffers
 from . import anomaly, dispatch
 from .errors import GradError
 from .tape import ALONE, Branch, Hooks, Node, edge_of, modes, source_of
-from .tensor import Tensor, wrap
+from .tensor import KIND_OF_NUMPY, Tensor, wrap
 
 ADD = BOOK["add"]
 _leaf_lock = threading.RLock()          # two threads may bring gradients to one leaf
-_cell = wrap(np.empty((2, 2))[0], None)
+_cell = wrap(np.empty((2, 2))[0], KIND_OF_NUMPY[np.dtype(float)])
 ALONE_ARRAY = sys.getrefcount(_cell._array)             # what getrefcount says of an array that one tensor holds
 ALONE_BASE = sys.getrefcount(_cell._array.base)         # and of an array that one view holds
 

@@ -16,7 +16,7 @@ from .errors import DeviceError, DTypeError, GradError, ShapeError
 from .large import LARGE
 from .promotion import broadcast_error, constant
 from .tape import Node, clock, edge_of, modes, modes_used
-from .tensor import KIND_OF_NUMPY, Tensor, bump, refuse_writing
+from .tensor import KIND_OF_NUMPY, Tensor, bump, refuse_writing, wrap
 
 if TYPE_CHECKING:
     from .general import GeneralCaller
@@ -108,6 +108,9 @@ def store(target: np.ndarray, value: np.ndarray) -> None:
         raise RuntimeError("this tensor shares memory that NumPy marked read-only; clone() it before writing")
     if not target.size:
         return
+    if target.__class__ is not np.ndarray and not isinstance(target, np.ndarray):
+        from . import device_arrays
+        return device_arrays.store(target, value)
     kind = KIND_OF_NUMPY[target.dtype].dtype.name
     ufunc = kernel_table.cast_ufunc(kind, kind)
     if target.size < LARGE or ufunc.__class__ is not np.ufunc:
@@ -134,7 +137,7 @@ def into(out: Tensor, result: Tensor) -> Tensor:
             warnings.warn(f"An output with one or more elements was resized since it had shape {list(out.shape)}, which does not "
                           f"match the required output shape {list(result.shape)}. This behavior is deprecated, and in a future "
                           "release outputs will not be resized unless they have zero elements.", UserWarning, stacklevel=3)
-        out._array = np.empty(result._array.shape, out._kind.numpy)
+        out._array = wrap(np.empty(result._array.shape, out._kind.numpy), out._kind)._array
     return write(out, result)
 
 

@@ -15,14 +15,15 @@ from kernels.book import BOOK
 
 from .. import devices, dtypes
 from ..dispatch import cast
+from ..tape import Node, clock, edge_of, modes
 from ..tensor import KIND, Kind, Tensor, wrap
-from .create import native, place
+from .create import moved, native, place
 from .registry import public
 
 
 def converted(x: Tensor, kind: Kind) -> Tensor:
-    """The tensor in another dtype, recorded; itself where it has the dtype already."""
-    if x._kind is kind:
+    """The tensor in another dtype on its device, recorded; itself where it has the dtype already."""
+    if x._kind.dtype is kind.dtype:
         return x
     if x._kind.dtype.category == 3 > kind.dtype.category and kind.dtype.category:
         warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=3)
@@ -50,25 +51,49 @@ def to(self: Tensor, *args: Any, device: Any = None, dtype: dtypes.dtype | None 
         if len(rest) > 2:
             raise TypeError(f"to() received an invalid combination of arguments - got {len(args)} positional ones")
         copy = rest[1] if len(rest) == 2 else copy
-    if device is not None:
-        place(device)
     kind = self._kind if dtype is None else KIND[dtypes.as_dtype(dtype)]
-    if kind is self._kind:
+    where = self._kind.device if device is None else place(device)
+    if where is not self._kind.device:
+        if kind.dtype.itemsize < self._kind.dtype.itemsize:         # the fewer bytes travel
+            return moved_recorded(converted(self, kind), where)
+        return converted(moved_recorded(self, where), kind)
+    if kind.dtype is self._kind.dtype:
         return BOOK["clone"](self) if copy else self
     return converted(self, kind)
 
 
+class ToCopyBackward0(Node):
+    """A copy on another device: the gradient comes back to the old one."""
+
+    __slots__ = ("place",)
+
+    def backward(self, g: Tensor) -> tuple:
+        return (moved_recorded(g, self.place),)
+
+
+def moved_recorded(x: Tensor, where: devices.device) -> Tensor:
+    """The tensor on another device, recorded; itself where it is there."""
+    if x._kind.device is where:
+        return x
+    made, edge = moved(x, where), edge_of(x)
+    if edge is not None and modes.enabled:
+        node = object.__new__(ToCopyBackward0)
+        node.edges, node.hooks, node.order, node.place = (edge,), None, next(clock), x._kind.device
+        made._node, made._needs = node, True
+    return made
+
+
 @public(function=False)
 def type_as(self: Tensor, other: Tensor) -> Tensor:
-    """This tensor in the dtype of another."""
-    return converted(self, other._kind)
+    """This tensor in the dtype of another, on its device."""
+    return self.to(other._kind.device, other._kind.dtype)
 
 
 def _caster(name: str, d: dtypes.dtype) -> None:
     kind = KIND[d]
 
     def method(self: Tensor, memory_format: Any = None) -> Tensor:
-        return self if self._kind is kind else converted(self, kind)
+        return self if self._kind.dtype is d else converted(self, kind)
     method.__name__, method.__qualname__ = name, f"Tensor.{name}"
     method.__doc__ = f"This tensor as {d.name}; itself if it is that already."
     public(function=False)(method)
@@ -84,14 +109,16 @@ for _name, _d in (("float", dtypes.float32), ("double", dtypes.float64), ("half"
 @public(function=False)
 def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor in the CPU's memory; itself if it is there."""
-    return self
+    return moved_recorded(self, devices.CPU)
 
 
 @public(function=False)
 def cuda(self: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
     """The tensor on a CUDA device; DeviceError where there is none."""
-    place("cuda" if device is None else devices.device("cuda", device) if isinstance(device, int) else device)
-    return self
+    where = place("cuda" if device is None else devices.device("cuda", device) if isinstance(device, int) else device)
+    if where.type != "cuda":
+        raise RuntimeError(f"Invalid device, must be cuda device, got {where}")
+    return moved_recorded(self, where)
 
 
 @public(function=False, name="type")

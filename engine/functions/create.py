@@ -20,7 +20,7 @@ from ..devices import CPU
 from ..devices import _state as state
 from ..dispatch import cast, cast_array
 from ..dtypes import DEFAULT, as_dtype, bool_, float64, int64
-from ..errors import DeviceError, DTypeError, NumberError
+from ..errors import DTypeError, NumberError
 from ..tensor import KIND, KIND_OF_NUMPY, Kind, Size, Tensor, wrap
 from .registry import public
 
@@ -38,21 +38,30 @@ _ALTERED = "value cannot be converted to type {} without overflow"
 def place(device: Any) -> devices.device:
     """The device of a `device=` argument; DeviceError where this machine or this build has none."""
     found = devices.as_device(device)
-    if found.type != "cpu":
-        devices.require_available(found)
-        raise DeviceError(f"device {found} is not available: this build computes on the CPU. Use device='cpu'")
-    return CPU
+    if found.type == "cpu":
+        return CPU
+    devices.require_available(found)
+    from .. import device_arrays
+    return device_arrays.resolved(found)
 
 
 def finish(made: Tensor, device: Any, requires_grad: bool) -> Tensor:
-    """Check the device of a new tensor and let it require grad: the last line of every constructor."""
+    """A new tensor on the device that was asked for, requiring grad or not: the last line of every constructor."""
     if device is not None or state.chosen is not CPU or state.inside:
-        place(device)
+        where = place(device)
+        if where is not made._kind.device:
+            made = moved(made, where)
     if requires_grad:
         if made._kind.dtype.category < 2:
             raise DTypeError("Only Tensors of floating point and complex dtype can require gradients")
         made._needs = True
     return made
+
+
+def moved(x: Tensor, where: devices.device) -> Tensor:
+    """The numbers of a tensor on another device, a new leaf."""
+    from .. import device_arrays
+    return wrap(device_arrays.move(x._array, where), device_arrays.kinds(where)[x._kind.dtype])
 
 
 def kind_of(dtype: Any, name: str) -> Kind | None:

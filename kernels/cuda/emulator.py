@@ -43,7 +43,7 @@ class Emulator:
         offset = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
         return View(address + offset, array.dtype.name, array.shape, array.strides)
 
-    def get(self, view: View) -> np.ndarray:
+    def read(self, view: View) -> np.ndarray:
         """The elements of a view as an array in C order."""
         if view.size == 0:
             return np.empty(view.shape, view.dtype)
@@ -51,6 +51,8 @@ class Emulator:
         high = sum(max(0, (n - 1) * s) for n, s in zip(view.shape, view.strides, strict=True)) + np.dtype(view.dtype).itemsize
         data = np.ascontiguousarray(self.memory.read(view.address + low, high - low))
         return np.ndarray(view.shape, view.dtype, data, -low, view.strides).copy()
+
+    get = read
 
     def run(self, launches: Sequence[Launch], check=ptx.CHECKS) -> ptx.Counts | None:
         """Run launches in order; their figures added up, None where there was nothing to run."""

@@ -21,11 +21,12 @@ BLOCKS = 1 << 14        # of a grid whose threads walk on by themselves: more th
 
 
 class View(NamedTuple):
-    """Elements in device memory. `strides` in bytes."""
+    """Elements in device memory. `strides` in bytes; `owner` keeps the memory alive, nothing else."""
     address: int
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    owner: object = None
 
     @property
     def size(self) -> int:

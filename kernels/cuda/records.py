@@ -1,0 +1,23 @@
+"""Which structural records have kernels of their own on CUDA, and in which module: `RECORDS[name]` -> `kernels.cuda.<module>`.
+
+The module has a function of the record's name with the record's parameters, preceded by the device:
+
+    def gather(device, x, index, dim): ...
+
+Arrays are `launch.View`s; results come from `device.empty(dtype, shape)`, launches go to `device.run`. `NotImplemented` means that
+these dtypes or layouts go through the host. Records that are not named here run on the host, as the dispatch table says.
+Pointwise records, folds and views need no line: their kernels are derived.
+"""
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+RECORDS: dict[str, str] = {
+}
+
+
+def forward(name: str) -> Callable | None:
+    """The function of a record, None where it runs on the host."""
+    module = RECORDS.get(name)
+    return None if module is None else getattr(importlib.import_module(f"{__package__}.{module}"), name)
