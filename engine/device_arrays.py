@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.book import Fold, Operator, Pointwise
+from kernels.book import BOOK, Fold, Operator, Pointwise
 from kernels.cuda import device as cuda
 from kernels.cuda import fold_plans, launch, records, transposes
 from kernels.cuda import pointwise as maps
@@ -153,6 +153,10 @@ class DeviceArray:
         whole = self.copy()
         return whole.over(whole.shadow.reshape(wanted, copy=False))
 
+    def parts(self) -> DeviceArray:
+        """Complex numbers in C order as twice as many real ones."""
+        return self.over(self.shadow.reshape(-1, copy=False).view(f"f{self.itemsize // 2}"))
+
     def ravel(self) -> DeviceArray:
         return self.reshape(-1)
 
@@ -170,6 +174,10 @@ class DeviceArray:
         return self.device.read(self.view)
 
     copy_to_host = host
+
+    def extremes(self) -> tuple[int, int]:
+        """Smallest and largest element of an integer array that is not empty."""
+        return tuple([int(_fold(BOOK[name], self, None, False, ()).item()) for name in ("amin", "amax")])
 
     def item(self) -> Any:
         return self.host().item()
@@ -298,9 +306,9 @@ def store(target: DeviceArray, value: Any) -> None:
     if not target.size:
         return
     if not isinstance(value, DeviceArray):
-        value = upload(value, target.place)
+        value = DeviceNumber(value, target.place) if not value.ndim else upload(value, target.place)
     if value.number is not None:
-        _filler(target.dtype.name)(value, target)
+        target.device.run(launch.pointwise(maps.cast(target.dtype.name, target.dtype.name), [target.view], [value.number]))
         return
     if value.owner is not None and value.owner is target.owner and value.shadow is not target.shadow and \
             np.may_share_memory(value.shadow, target.shadow):
@@ -308,11 +316,6 @@ def store(target: DeviceArray, value: Any) -> None:
     if value.place is not target.place:
         value = move(value, target.place)
     target.device.run(transposes.copy(target.view, value.view))
-
-
-@functools.cache
-def _filler(name: str) -> PointwiseLoop:
-    return PointwiseLoop(maps.cast(name, name))
 
 
 # --- operators --------------------------------------------------------------------------------------------------------
@@ -424,6 +427,14 @@ def _fold(op: Fold, x: DeviceArray, dims: Sequence[int] | None, keepdim: bool, e
     device.run(fold_plans.fold(record, x.view, folded, outs, [e.reshape(kept).view for e in extra], allocate))
     made = [of_view(v, x.place).reshape(shown) for v in outs]
     return made[0] if len(made) == 1 else tuple(made)
+
+
+def draw(out: DeviceArray, rule: str, reserve: Callable, a: float, b: float) -> None:
+    """Random numbers, the CPU's to the last bit."""
+    from kernels.cpu import randoms
+    made = np.empty(out.shape, out.dtype.numpy)
+    randoms.draw(made.reshape(-1), rule, reserve, a, b)
+    store(out, made)
 
 
 # Records that share memory where they can although they are no views: they hand on the array itself, or a copy.

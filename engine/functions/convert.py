@@ -6,7 +6,9 @@ Casts are recorded; a tensor that is already what is asked for is returned itsel
 """
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,6 +83,30 @@ def moved_recorded(x: Tensor, where: devices.device) -> Tensor:
         node.edges, node.hooks, node.order, node.place = (edge,), None, next(clock), x._kind.device
         made._node, made._needs = node, True
     return made
+
+
+def through_host(function: Callable) -> Callable:
+    """Decorator of functions whose work is the host's: tensors of CUDA go there, results come back, both recorded."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        where = next((a._kind.device for a in (*args, *options.values())
+                      if isinstance(a, Tensor) and a._kind.device is not devices.CPU), None)
+        if where is None:
+            return function(*args, **options)
+        there = [moved_recorded(a, devices.CPU) if isinstance(a, Tensor) else a for a in args]
+        return _brought(function(*there, **{k: moved_recorded(v, devices.CPU) if isinstance(v, Tensor) else v
+                                            for k, v in options.items()}), where)
+    return call
+
+
+def _brought(made: Any, where: devices.device) -> Any:
+    """Tensors, and tuples and lists of them, on a device."""
+    if isinstance(made, Tensor):
+        return moved_recorded(made, where)
+    if isinstance(made, tuple) and hasattr(made, "_fields"):
+        return type(made)(*(_brought(m, where) for m in made))
+    return type(made)([_brought(m, where) for m in made]) if isinstance(made, (tuple, list)) else made
 
 
 @public(function=False)

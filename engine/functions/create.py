@@ -58,6 +58,22 @@ def finish(made: Tensor, device: Any, requires_grad: bool) -> Tensor:
     return made
 
 
+def kind_there(kind: Kind, device: Any) -> Kind:
+    """The kind of the same dtype on the device of a `device=` argument."""
+    where = place(device)
+    if where is CPU:
+        return KIND[kind.dtype]
+    from .. import device_arrays
+    return device_arrays.kinds(where)[kind.dtype]
+
+
+def place_of(input: Tensor, device: Any) -> Any:
+    """The device of a `*_like` function: the one that was named, else the input's."""
+    if device is not None or (state.chosen is CPU and not state.inside):
+        return device
+    return input._kind.device
+
+
 def moved(x: Tensor, where: devices.device) -> Tensor:
     """The numbers of a tensor on another device, a new leaf."""
     from .. import device_arrays
@@ -293,13 +309,18 @@ def tensor(data: Any, *, dtype: dtypes.dtype | None = None, device: Any = None, 
     kind = kind_of(dtype, "tensor")
     if isinstance(data, Tensor):
         warnings.warn(_COPY.format("engine.tensor"), UserWarning, stacklevel=2)
-        return finish(_copy(data, kind), device, requires_grad)
+        return finish(_copy(data, kind), place_of(data, device), requires_grad)
     return finish(_build(data, kind), device, requires_grad)
 
 
+def duplicate(array: Any) -> Any:
+    """A copy of an array of any device in C order."""
+    return copies.copy(array) if array.__class__ is np.ndarray else array.copy()
+
+
 def _copy(data: Tensor, kind: Kind | None) -> Tensor:
-    kind = kind or data._kind
-    return wrap(cast_array(data._array, data._kind, kind) if kind is not data._kind else copies.copy(data._array), kind)
+    kind = data._kind.kin[kind.dtype] if kind else data._kind
+    return wrap(cast_array(data._array, data._kind, kind) if kind is not data._kind else duplicate(data._array), kind)
 
 
 def _build(data: Any, kind: Kind | None) -> Tensor:
@@ -336,7 +357,10 @@ def as_tensor(data: Any, dtype: dtypes.dtype | None = None, device: Any = None) 
     """
     kind = kind_of(dtype, "as_tensor")
     if isinstance(data, Tensor):
-        made = data if kind is None or kind is data._kind else cast(data, kind)
+        made = data if kind is None or kind.dtype is data._kind.dtype else cast(data, kind)
+        if device is not None:
+            made = made.to(device)
+        return made
     elif isinstance(data, np.ndarray) or (hasattr(data, "__array__") and not isinstance(data, np.generic)):
         made = from_numpy(data if isinstance(data, np.ndarray) else np.asarray(data))
         made = made if kind is None or kind is made._kind else cast(made, kind)

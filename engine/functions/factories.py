@@ -23,7 +23,7 @@ from ..errors import ShapeError
 from ..tape import modes
 from ..tensor import KIND, Kind, Tensor, bump, wrap
 from . import create
-from .create import finish, kind_of, number, state
+from .create import finish, kind_of, number, place_of, state
 from .registry import public
 
 NUMBERS = (bool, int, float, complex)
@@ -69,8 +69,11 @@ def _odd_sizes(name: str, size: tuple) -> tuple[int, ...]:
 
 
 def allocate(shape: tuple[int, ...], kind: Kind) -> np.ndarray:
-    """Memory with any content; RuntimeError where there is not so much."""
+    """Memory with any content, on the device of the kind; RuntimeError where there is not so much."""
     size = math.prod(shape) * kind.numpy.itemsize
+    if kind.device is not CPU:
+        from .. import device_arrays
+        return device_arrays.empty(shape, kind.numpy, kind.device)
     if 0 < size < buffers.LARGE and len(shape) < 33:
         return np.empty(shape, kind.numpy)
     if size > MOST_BYTES or (not size and shape and max(shape) * kind.numpy.itemsize > MOST_BYTES):
@@ -86,12 +89,20 @@ def allocate(shape: tuple[int, ...], kind: Kind) -> np.ndarray:
 def filled(shape: tuple[int, ...], value: Any, kind: Kind) -> np.ndarray:
     """Memory with one value everywhere, given as a number or an array without dimensions."""
     if value.__class__ is int:
-        if not value and math.prod(shape) < FEW:
+        if not value and kind.device is CPU and math.prod(shape) < FEW:
             return np.zeros(shape, kind.numpy)          # the system's own zeros
         value = _one(kind) if value else _zero(kind)
     out = allocate(shape, kind)
-    fills.fill(out, value)
+    fill_array(out, value)
     return out
+
+
+def fill_array(array: Any, value: np.ndarray) -> None:
+    """Write one number, given as an array without dimensions, into every element."""
+    if array.__class__ is np.ndarray:
+        fills.fill(array, value)
+    else:
+        dispatch.store(array, value)
 
 
 def _filling(value: Any, kind: Kind) -> np.ndarray:
@@ -99,8 +110,8 @@ def _filling(value: Any, kind: Kind) -> np.ndarray:
     cls = value.__class__
     if (cls is float and kind.dtype.category > 1 and -128 < value < 128) or (
             cls is int and kind.dtype.category and 0 <= value < 128):
-        return dispatch.constant(value, kind)._array
-    return number(value, kind)
+        return dispatch.constant(value, KIND[kind.dtype])._array
+    return number(value, KIND[kind.dtype])
 
 
 @functools.cache
@@ -115,8 +126,11 @@ def _one(kind: Kind) -> np.ndarray:
 
 def _recipe(name: str, dtype: Any, out: Tensor | None, device: Any, requires_grad: bool,
             make: Callable[[Kind], np.ndarray],
-            default: Kind | None = None) -> Tensor:
-    """Run `make(kind)` for a new tensor, or into `out`, whose dtype then decides."""
+            default: Kind | None = None, anywhere: bool = False) -> Tensor:
+    """Run `make(kind)` for a new tensor, or into `out`, whose dtype then decides.
+
+    `anywhere`: it makes arrays of any device; others are made on the host and copied.
+    """
     kind = kind_of(dtype, name)
     if out is not None:
         if kind is not None and kind is not out._kind:
@@ -124,13 +138,16 @@ def _recipe(name: str, dtype: Any, out: Tensor | None, device: Any, requires_gra
                                     f"({out._kind.dtype.scalar})")
         kind = out._kind
     kind = kind or default or KIND[DEFAULT.dtype]
-    made = finish(wrap(make(kind), kind), device, requires_grad)
+    where = device if out is None else out._kind.device
+    if where is not None or state.chosen is not CPU or state.inside:
+        kind = create.kind_there(kind, where) if anywhere else KIND[kind.dtype]
+    made = finish(wrap(make(kind), kind), where, requires_grad)
     return made if out is None else _into(out, made)
 
 
 def _into(out: Tensor, made: Tensor) -> Tensor:
     if out._array.shape != made._array.shape and not out._needs and out._array.size:
-        out._array = np.empty(made._array.shape, out._kind.numpy)           # recipes resize silently, as in PyTorch
+        out._array = allocate(made._array.shape, out._kind)         # recipes resize silently, as in PyTorch
     return dispatch.into(out, made)
 
 
@@ -141,7 +158,7 @@ def empty(*size: Any, out: Tensor | None = None, dtype: dtypes.dtype | None = No
           requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None) -> Tensor:
     """A tensor of these sizes with any content. RuntimeError for negative or huge sizes."""
     shape = sizes("empty", size)
-    return _recipe("empty", dtype, out, device, requires_grad, lambda kind: allocate(shape, kind))
+    return _recipe("empty", dtype, out, device, requires_grad, lambda kind: allocate(shape, kind), anywhere=True)
 
 
 def _constant(name: str, value: int, doc: str) -> Callable:
@@ -155,8 +172,10 @@ def _constant(name: str, value: int, doc: str) -> Callable:
             size = (named["size"],)
         shape = sizes(name, size)
         if out is not None:
-            return _recipe(name, dtype, out, device, requires_grad, lambda kind: filled(shape, value, kind))
+            return _recipe(name, dtype, out, device, requires_grad, lambda kind: filled(shape, value, kind), anywhere=True)
         kind = KIND[DEFAULT.dtype] if dtype is None else kind_of(dtype, name)
+        if device is not None or state.chosen is not CPU or state.inside:
+            kind = create.kind_there(kind, device)
         array = filled(shape, value, kind)
         if requires_grad or device is not None or state.chosen is not CPU or state.inside:
             return finish(wrap(array, kind), device, requires_grad)
@@ -192,7 +211,7 @@ def full(size: Any, fill_value: Any, *, out: Tensor | None = None, dtype: dtypes
         raise TypeError(f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
     shape, value = sizes("full", (size,)), scalar_of("full", fill_value)
     return _recipe("full", dtype, out, device, requires_grad, lambda kind: filled(shape, _filling(value, kind), kind),
-                   KIND[dtypes.number_dtype(value)])
+                   KIND[dtypes.number_dtype(value)], True)
 
 
 def _like(name: str, value: int | None) -> Callable:
@@ -200,8 +219,8 @@ def _like(name: str, value: int | None) -> Callable:
              requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None) -> Tensor:
         out = empty_as(name, input, dtype)
         if value is not None:
-            fills.fill(out._array, _one(out._kind) if value else _zero(out._kind))
-        return finish(out, device, requires_grad)
+            fill_array(out._array, _one(out._kind) if value else _zero(out._kind))
+        return finish(out, place_of(input, device), requires_grad)
     make.__name__ = make.__qualname__ = name
     make.__doc__ = f"`{name[:-5]}` with the sizes, dtype and order of dimensions of `input`."
     return public(method=False)(make)
@@ -211,7 +230,8 @@ def empty_as(name: str, input: Tensor, dtype: Any) -> Tensor:
     """Memory of the sizes of `input`; a dense layout keeps its strides, any other its order of dimensions."""
     if not isinstance(input, Tensor):
         raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
-    kind, a = kind_of(dtype, name) or input._kind, input._array
+    kind, a = kind_of(dtype, name), input._array
+    kind = input._kind if kind is None else input._kind.kin[kind.dtype]
     if a.flags.c_contiguous or a.ndim < 2 or 0 in a.strides:
         return wrap(allocate(a.shape, kind), kind)
     order = sorted(range(a.ndim), key=lambda d: (-abs(a.strides[d]), d))
@@ -226,8 +246,8 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: dtypes.dtype | None = No
               requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None) -> Tensor:
     """`full` with the sizes, dtype and order of dimensions of `input`."""
     out = empty_as("full_like", input, dtype)
-    fills.fill(out._array, _filling(scalar_of("full_like", fill_value), out._kind))
-    return finish(out, device, requires_grad)
+    fill_array(out._array, _filling(scalar_of("full_like", fill_value), out._kind))
+    return finish(out, place_of(input, device), requires_grad)
 
 
 @public(method=False)
@@ -347,7 +367,7 @@ def fill_(self: Tensor, value: Tensor | complex) -> Tensor:
     """Write a number into every element of this tensor."""
     value = _value(self._kind, value, "fill_")
     if not value._needs and _plain(self):
-        fills.fill(self._array, value._array)
+        fill_array(self._array, value._array)
         bump(self)
         return self
     tape.check_inplace(self)
@@ -358,7 +378,7 @@ def fill_(self: Tensor, value: Tensor | complex) -> Tensor:
 def zero_(self: Tensor) -> Tensor:
     """Write zero into every element of this tensor."""
     if _plain(self):
-        fills.fill(self._array, _zero(self._kind))
+        fill_array(self._array, _zero(self._kind))
         bump(self)
         return self
     tape.check_inplace(self)

@@ -19,7 +19,7 @@ from kernels.cpu import gathers, pool
 from kernels.ops.indexing import check
 
 from .. import dtypes, tape
-from ..dispatch import LARGE, cast, common_device, constant, store, write, write_by, writeable
+from ..dispatch import LARGE, cast, constant, store, write, write_by, writeable
 from ..tape import edge_of, modes
 from ..tensor import KIND, KIND_OF_NUMPY, Tensor, bump, wrap
 from ..views import checked_index, select_fast
@@ -51,7 +51,7 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         if not self._array.ndim:
             raise IndexError("slice() cannot be applied to a 0-dim tensor.")
         return slice_of(self, 0, index)
-    if index.__class__ is Tensor and index._kind is INT64 and index._array.ndim and self._array.ndim:
+    if index.__class__ is Tensor and index._kind.dtype is dtypes.int64 and index._array.ndim and self._array.ndim:
         return INDEX(self, index, 0, 1, 0)
     x, groups = apply_views(self, items_of(index))
     if groups:
@@ -78,7 +78,7 @@ def apply_views(x: Tensor, items: tuple) -> tuple[Tensor, list]:
     errors)]."""
     items = [i if i.__class__ is int or i.__class__ is slice or i is None or i is Ellipsis else prepared(i) for i in items]
     ndim = x._array.ndim
-    used = sum(i._array.ndim if i._kind is BOOL else 1 for i in items if isinstance(i, Tensor))
+    used = sum(i._array.ndim if i._kind.dtype is dtypes.bool_ else 1 for i in items if isinstance(i, Tensor))
     used += sum(1 for i in items if i.__class__ is int or i.__class__ is slice)
     if used > ndim:
         if not ndim and len(items) == 1:
@@ -105,7 +105,7 @@ def apply_views(x: Tensor, items: tuple) -> tuple[Tensor, list]:
             dim += 1
         else:
             groups.append((dim, item, named))
-            count = item._array.ndim if item._kind is BOOL else 1
+            count = item._array.ndim if item._kind.dtype is dtypes.bool_ else 1
             dim, named = dim + count, named + count
     return x, groups
 
@@ -137,7 +137,7 @@ def prepared(item):
                       stacklevel=5)
         tensor = cast(tensor, BOOL)
     if tensor._array.ndim == 0:
-        return bool(tensor) if tensor._kind is BOOL else operator.index(tensor)
+        return bool(tensor) if tensor._kind.dtype is dtypes.bool_ else operator.index(tensor)
     return tensor
 
 
@@ -185,14 +185,15 @@ def advanced(x: Tensor, groups: list) -> tuple[Tensor, Tensor, dict]:
     shape = x._array.shape
     if len(groups) == 1:
         (dim, tensor, named), = groups
-        if tensor._kind is not BOOL:
-            return x, tensor if tensor._kind is INT64 else cast(tensor, INT64), {"first": dim, "last": dim + 1, "named": named}
+        if tensor._kind.dtype is not dtypes.bool_:
+            positions = tensor if tensor._kind.dtype is dtypes.int64 else cast(tensor, INT64)
+            return x, positions, {"first": dim, "last": dim + 1, "named": named}
         if tensor._array.shape == shape[dim:dim + tensor._array.ndim]:
             return x, NONZERO(tensor), {"first": dim, "last": dim + tensor._array.ndim, "named": -1}
     dims: list[int] = []
     sizes, names, tensors, shapes = [], [], [], []
     for dim, tensor, named in groups:
-        if tensor._kind is BOOL:
+        if tensor._kind.dtype is dtypes.bool_:
             mask = tensor._array.shape
             for k, n in enumerate(mask):
                 if n != shape[dim + k]:
@@ -244,7 +245,7 @@ def setitem(self: Tensor, index: Any, value: Tensor | complex) -> None:
             bump(self)
             return
     if index.__class__ is Tensor and index._array.ndim and self._array.ndim and (
-            index._kind is INT64 or (index._kind is BOOL and index._array.shape == self._array.shape)):
+            index._kind.dtype is dtypes.int64 or (index._kind.dtype is dtypes.bool_ and index._array.shape == self._array.shape)):
         x, groups = self, [(0, index, 0)]
     else:
         x, groups = apply_views(self, items_of(index))
@@ -267,7 +268,8 @@ def as_value(value, x: Tensor, shape: tuple[int, ...], rows: bool = False) -> Te
     if not isinstance(value, Tensor):
         value = constant(value.item() if isinstance(value, np.generic) else value, x._kind)
         return value if shape == () else BOOK["expand"](value, shape=shape)
-    common_device("copy_", (x, value))
+    if value._kind.device is not x._kind.device:
+        value = value.to(x._kind.device)
     given = value
     have = value._array.shape
     extra = len(have) - len(shape)
@@ -319,7 +321,7 @@ def assign(x: Tensor, value: Tensor) -> None:
 
 def assign_rows(x: Tensor, groups: list, value) -> None:
     """Write a value to the rows of `x` that index tensors and masks name."""
-    if len(groups) == 1 and groups[0][1]._kind is BOOL and not (isinstance(value, Tensor) and value._array.ndim):
+    if len(groups) == 1 and groups[0][1]._kind.dtype is dtypes.bool_ and not (isinstance(value, Tensor) and value._array.ndim):
         mask = groups[0][1]
         if mask._array.shape == x._array.shape:
             assign_masked(x, mask, value)

@@ -16,7 +16,8 @@ from .. import dtypes
 from ..dispatch import cast, common_device, write
 from ..errors import ShapeError
 from ..tensor import KIND, Tensor, wrap
-from .indexing import BOOL, INT64, NONZERO, put_rows
+from .convert import through_host
+from .indexing import INT64, NONZERO, put_rows
 from .registry import public
 from .scattering import broadcast_shape, expanded, in_place_method, result_of, tensor_argument
 
@@ -27,7 +28,7 @@ MASKED_SELECT = BOOK["masked_select"].apply.hot()
 @public()
 def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The elements where a mask (bool, broadcast against the input) is set, as a vector in row-major order."""
-    if tensor_argument(mask, "masked_select", "mask")._kind is not BOOL:
+    if tensor_argument(mask, "masked_select", "mask")._kind.dtype is not dtypes.bool_:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
     if input._kind.device is not mask._kind.device:
         common_device("masked_select", (input, mask))
@@ -41,7 +42,7 @@ def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> 
 
 
 def _masked_scatter(self, mask, source, in_place):
-    if tensor_argument(mask, "masked_scatter", "mask")._kind is not BOOL:
+    if tensor_argument(mask, "masked_scatter", "mask")._kind.dtype is not dtypes.bool_:
         raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask._kind.dtype.scalar}")
     if tensor_argument(source, "masked_scatter", "source")._kind is not self._kind:
         raise RuntimeError("masked_scatter: expected self and source to have same dtypes but got "
@@ -124,12 +125,13 @@ def fill_diagonal_(self: Tensor, fill_value: float, wrap: bool = False) -> Tenso
 
 # --- one_hot, triangles -----------------------------------------------------------------------------------------------
 
+@through_host
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """int64 zeros of shape (*, classes) with a one at each class index; -1 classes means one more than the largest.
 
     Errors: RuntimeError for a dtype other than int64, a negative class, or too few classes.
     """
-    if tensor_argument(tensor, "one_hot", "tensor")._kind is not INT64:
+    if tensor_argument(tensor, "one_hot", "tensor")._kind.dtype is not dtypes.int64:
         raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
     if not tensor._array.size:
         if num_classes <= 0:

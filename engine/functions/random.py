@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from kernels.book import BOOK
-from kernels.cpu import copies, randoms
+from kernels.cpu import randoms
 
 from .. import dispatch, dtypes
+from ..devices import CPU
 from ..dtypes import DEFAULT
 from ..errors import DTypeError, ShapeError
 from ..random import Generator, default_generator
 from ..tensor import KIND, Kind, Tensor, wrap
-from .create import finish, kind_of
+from .create import finish, kind_of, kind_there, place_of, state
 from .factories import _into, allocate, empty_as, sizes
 from .registry import public
 
@@ -33,7 +34,10 @@ _CTYPE = {"uint8": "unsigned char", "int8": "signed char", "int16": "short", "in
 def draw(out: np.ndarray, rule: str, a: float, b: float, generator: Generator | None) -> np.ndarray:
     """Fill a C-contiguous array from a generator (None: the default one) and return it."""
     reserve = default_generator.reserve if generator is None else generator_of(generator).reserve
-    if out.size:
+    if out.size and out.__class__ is not np.ndarray:
+        from .. import device_arrays
+        device_arrays.draw(out, rule, reserve, a, b)
+    elif out.size:
         randoms.draw(out if out.ndim == 1 else out.reshape(-1), rule, reserve, a, b)
     return out
 
@@ -51,6 +55,9 @@ def _floats(out: np.ndarray, rule: str, a: float, b: float, generator: Generator
     """`draw` for real and complex kinds: the parts of a complex number are drawn one after the other."""
     if out.dtype.kind != "c":
         return draw(out, rule, a, b, generator)
+    if out.__class__ is not np.ndarray:
+        draw(out.parts(), rule, a, b, generator)
+        return out
     draw(out.reshape(-1).view(f"f{out.itemsize // 2}"), rule, a, b, generator)
     return out
 
@@ -79,7 +86,9 @@ def _random(name: str, size: tuple, named: dict, generator, out, dtype, device, 
         size = (named["size"],)
     shape = sizes(name, size)
     kind = kind_of(dtype, name) or (KIND[DEFAULT.dtype] if out is None else out._kind)
-    made = finish(wrap(_standard(name, shape, kind, generator), kind), device, requires_grad)
+    if out is None and (device is not None or state.chosen is not CPU or state.inside):
+        kind = kind_there(kind, device)
+    made = finish(wrap(_standard(name, shape, kind, generator), kind), kind.device, requires_grad)
     return made if out is None else _into(out, made)
 
 
@@ -101,14 +110,15 @@ def randn(*size: Any, generator: Generator | None = None, out: Tensor | None = N
 
 def _random_like(name: str, input: Tensor, generator, dtype, device, requires_grad) -> Tensor:
     like = empty_as(f"{name}_like", input, dtype)
-    return finish(_laid_out(like, _standard(name, like._array.shape, like._kind, generator)), device, requires_grad)
+    return finish(_laid_out(like, _standard(name, like._array.shape, like._kind, generator)), place_of(input, device),
+                  requires_grad)
 
 
 def _laid_out(like: Tensor, values: np.ndarray) -> Tensor:
     """Values in row-major order, in the layout of `like`: element i of a call is the same in any layout."""
     if like._array.flags.c_contiguous:
         return wrap(values, like._kind)
-    copies.into(like._array, values)
+    dispatch.store(like._array, values)
     return like
 
 
@@ -190,7 +200,9 @@ def randint(*args: Any, low: int = 0, high: int | None = None, size: Any = None,
         low, high = args
     low, high, shape = _int("randint", "low", low), _int("randint", "high", high), sizes("randint", (size,))
     kind = kind_of(dtype, "randint") or (KIND[dtypes.int64] if out is None else out._kind)
-    made = finish(wrap(_integers(shape, low, high, kind, generator), kind), device, requires_grad)
+    if out is None and (device is not None or state.chosen is not CPU or state.inside):
+        kind = kind_there(kind, device)
+    made = finish(wrap(_integers(shape, low, high, kind, generator), kind), kind.device, requires_grad)
     return made if out is None else _into(out, made)
 
 
@@ -202,7 +214,7 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, generator:
     low, high = (0, low) if high is None else (low, high)
     like = empty_as("randint_like", input, dtype)
     low, high = _int("randint_like", "low", low), _int("randint_like", "high", high)
-    return finish(_laid_out(like, _integers(like._array.shape, low, high, like._kind, generator)), device,
+    return finish(_laid_out(like, _integers(like._array.shape, low, high, like._kind, generator)), place_of(input, device),
                   requires_grad)
 
 

@@ -24,6 +24,9 @@ from ..errors import GradError, ShapeError
 from ..tensor import Tensor, View, bump, shared_counter, wrap, wrap_dim, wrap_dims
 from ..views import ViewNode
 from . import shape as shapes
+from .convert import moved_recorded
+from .create import duplicate
+from .factories import allocate
 from .registry import public
 
 NUMBERS = (bool, int, float, complex)
@@ -130,11 +133,11 @@ def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
     if array.flags.c_contiguous and count <= array.size:
         resized = array.reshape(-1)[:count].reshape(size)
     else:
-        resized = np.empty(size, array.dtype)
+        resized = allocate(size, self._kind)
         kept = min(count, array.size)
         if kept:
-            flat = array.reshape(-1) if array.flags.c_contiguous else copies.copy(array).reshape(-1)
-            copies.into(resized.reshape(-1)[:kept], flat[:kept])
+            flat = array.reshape(-1) if array.flags.c_contiguous else duplicate(array).reshape(-1)
+            dispatch.store(resized.reshape(-1)[:kept], flat[:kept])
     _former(self)
     self._array, self._view = resized, None
     return self
@@ -161,12 +164,14 @@ def copy_(self: Tensor, other: Tensor | complex, non_blocking: bool = False) -> 
     elif other is self:
         return self
     if tape.modes.enabled and self._kind.dtype.category >= 2 and (tape.tracked(self) or other.requires_grad):
-        value = other if other._kind is self._kind else cast(other, self._kind)
+        value = other if other._kind is self._kind else moved_recorded(cast(other, self._kind), self._kind.device)
         if value._array.shape != shape:
             value = shapes.expand(value, shape)
         return dispatch.write(self, value, copies=True)
     value = other._array
-    if not self._array.flags.writeable or value.__class__ is not ndarray:
+    if not self._array.flags.writeable or value.__class__ is not ndarray or self._array.__class__ is not ndarray:
+        if other._kind is not self._kind:
+            value = moved_recorded(cast(other, self._kind), self._kind.device)._array
         dispatch.store(self._array, value)
     elif value.size and self._array.size:
         if other._kind is self._kind:

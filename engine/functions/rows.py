@@ -10,10 +10,11 @@ from typing import Any
 from kernels.book import BOOK
 from kernels.ops.indexing import TAKEN, check
 
+from .. import dtypes
 from ..dispatch import cast, common_device, constant, write
 from ..errors import ShapeError
 from ..tensor import Tensor, wrap_dim
-from .indexing import BOOL, INT64, advanced, as_value, prepared, put_rows, records, written_shape
+from .indexing import INT64, advanced, as_value, prepared, put_rows, records, written_shape
 from .registry import public
 from .scattering import (
     LONG,
@@ -51,7 +52,7 @@ def _rows(self: Tensor, dim: int, index: Tensor, values: Tensor, operation: str,
         return write(self, result) if in_place else result
     size = self._array.shape[dim]
     check(index._array, size, dim, wraps, error, text)
-    positions = index if index._kind is INT64 else cast(index, INT64)
+    positions = index if index._kind.dtype is dtypes.int64 else cast(index, INT64)
     where = {"first": dim, "last": dim + 1, "named": dim}
     if in_place:
         return put_rows(self, values, positions, where, accumulate, operation)
@@ -189,7 +190,7 @@ def _index_put(self, indices, values, accumulate, in_place):
         if not isinstance(index, Tensor):
             raise TypeError(f"expected Tensor as element {k} in argument 0, but got {type(index).__name__}")
         found = prepared(index) if index._array.ndim else BOOK["view"](index, shape=(1,))
-        count = found._array.ndim if found._kind is BOOL else 1
+        count = found._array.ndim if found._kind.dtype is dtypes.bool_ else 1
         if dim + count > self._array.ndim:
             raise IndexError(f"too many indices for tensor of dimension {self._array.ndim} (got {len(indices)})")
         groups.append((dim, found, dim))

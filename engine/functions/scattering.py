@@ -97,7 +97,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False,
     shape = input._array.shape
     if dim.__class__ is not int or not 0 <= dim < len(shape):
         dim = wrap_dim(dim, len(shape))
-    if index.__class__ is not Tensor or index._kind is not INT64 or input._kind.device is not INT64.device:
+    if index.__class__ is not Tensor or index._kind.dtype is not dtypes.int64 or input._kind.device is not INT64.device:
         index_argument(index, "gather")
         common_device("gather", (input, index))
     have = index._array.shape
@@ -128,7 +128,7 @@ def index_select(input: Tensor, dim: int, index: Tensor, *, out: Tensor | None =
     ndim = input._array.ndim
     if dim.__class__ is not int or not 0 <= dim < ndim:
         dim = wrap_dim(dim, ndim)
-    if index.__class__ is not Tensor or index._kind is not INT64 or input._kind.device is not INT64.device:
+    if index.__class__ is not Tensor or index._kind.dtype is not dtypes.int64 or input._kind.device is not INT64.device:
         index_argument(index, "index_select", words="index_select(): Expected dtype int32 or int64 for index")
         common_device("index_select", (input, index))
     if index._array.ndim != 1:
@@ -139,7 +139,7 @@ def index_select(input: Tensor, dim: int, index: Tensor, *, out: Tensor | None =
                              f"{index._array.size} value(s)")
         found = index_select(BOOK["view"](input, shape=(1,)), 0, index)
         return result_of(BOOK["view"](found, shape=()), out)
-    if index._kind is not INT64:
+    if index._kind.dtype is not dtypes.int64:
         index = cast(index, INT64)
     result = INDEX_SELECT(input, index, dim, dim + 1, dim)
     return result if out is None else into(out, result)
@@ -155,7 +155,7 @@ def flat_index(x: Tensor, index: Tensor) -> dict:
 @public()
 def take(input: Tensor, index: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Elements of the flattened input at indices (int64, negative ones from the end); the result has the index's shape."""
-    if tensor_argument(index, "take", "index")._kind is not INT64:
+    if tensor_argument(index, "take", "index")._kind.dtype is not dtypes.int64:
         raise RuntimeError(f"take(): Expected a long tensor for index, but got {index._kind.dtype.scalar}")
     common_device("take", (input, index))
     where = flat_index(input, index)
@@ -214,7 +214,7 @@ def _cut(src: Tensor, shape: tuple[int, ...]) -> Tensor:
 def scatter_along(self: Tensor, name: str, dim: int, index: Tensor, src, operation: str, how: str, in_place: bool,
              **options) -> Tensor:
     """What all scatters do: check, then the operator, or the kernel on the memory itself where nothing is recorded."""
-    if index.__class__ is not Tensor or index._kind is not INT64:
+    if index.__class__ is not Tensor or index._kind.dtype is not dtypes.int64:
         index_argument(index, name)
     ndim = self._array.ndim
     if dim.__class__ is not int or not 0 <= dim < ndim:

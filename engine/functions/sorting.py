@@ -18,6 +18,7 @@ from ..return_types import named
 from ..saved import undifferentiable
 from ..tape import modes
 from ..tensor import KIND, Tensor, wrap, wrap_dim
+from .convert import through_host
 from .indexing import INT64
 from .registry import public
 
@@ -119,6 +120,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out
 
 # --- unique -----------------------------------------------------------------------------------------------------------
 
+@through_host
 def _unique(input: Tensor, consecutive: bool, inverse: bool, counts: bool, dim: int | None):
     """What unique and unique_consecutive share: rows of a matrix grouped, the first of each group kept."""
     if input._kind.dtype.is_complex:
@@ -209,7 +211,7 @@ def _search(name: str, sequence: Tensor, values, right: bool, out_int32: bool, s
         if sorter._array.shape != sequence._array.shape:
             raise RuntimeError(f"torch.searchsorted(): boundary and sorter must have the same size, but got boundary tensor "
                                f"{list(sequence.shape)}and got sorter tensor {list(sorter.shape)}")
-        if sorter._kind is not INT64:
+        if sorter._kind.dtype is not dtypes.int64:
             raise RuntimeError("torch.searchsorted(): sorter must be a tensor of long dtype but got dtype "
                                f"{sorter._kind.dtype.scalar}")
         if sorter._array.size:

@@ -283,7 +283,9 @@ SMALL = 1 << 11     # elements up to which one plain ufunc is faster than a gufu
 
 
 def extremes(index: np.ndarray) -> tuple[int, int]:
-    """Smallest and largest element of an int64 array that is not empty."""
+    """Smallest and largest element of an int64 array that is not empty; arrays of other devices answer themselves."""
+    if index.__class__ is not np.ndarray:
+        return index.extremes()
     low, high = small_ufunc("extremes")(index if index.ndim == 1 else as_contiguous(index).reshape(-1))
     return int(low), int(high)
 

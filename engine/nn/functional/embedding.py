@@ -33,7 +33,7 @@ def _check_indices(name: str, number: int, word: str, value: Tensor) -> None:
 
 def _as_int64(value: Tensor) -> Tensor:
     value = value.detach()
-    return value if value._kind is INT64 else dispatch.cast(value, INT64)
+    return value if value._kind.dtype is dtypes.int64 else dispatch.cast(value, INT64)
 
 
 def _say_dense(sparse: bool) -> None:

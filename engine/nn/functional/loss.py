@@ -168,8 +168,8 @@ _one_row, _images, _fused = BOOK["nll_loss"].apply, BOOK["nll_loss2d"].apply, BO
 def class_indices(input: Tensor, target: Tensor, weight: Tensor | None, classes: int) -> tuple[Tensor, Tensor]:
     """Indices as int64 and weights as a tensor of the scores' dtype (the number 1 without weights), checked."""
     kind = target._kind
-    if kind is not _INT64:
-        if kind is not _UINT8:
+    if kind.dtype is not _INT64.dtype:
+        if kind.dtype is not _UINT8.dtype:
             raise DTypeError(f"expected target dtype to be Long or Byte, but got {kind.dtype.scalar}")
         target = dispatch.cast(target, _INT64)
     if weight is None:

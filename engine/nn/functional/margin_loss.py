@@ -129,7 +129,7 @@ def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | 
 def _check_classes(input: Tensor, target: Tensor) -> None:
     if input._kind.dtype.category != FLOATING:
         raise NotImplementedError(f'"multi_margin_loss" not implemented for \'{input._kind.dtype.scalar}\'')
-    if target._kind is not _INT64:
+    if target._kind.dtype is not _INT64.dtype:
         raise DTypeError(f"expected scalar type Long but found {target._kind.dtype.scalar}")
 
 

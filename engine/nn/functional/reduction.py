@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.book import BOOK
+from kernels.book import BOOK, Fold
 from kernels.cpu import folds
 
 from ... import dtypes
@@ -61,6 +61,14 @@ class ReducedNode(PointwiseNode):
         return super().backward(g)
 
 
+def _folded(op: Fold, values: Any) -> Any:
+    """All values folded, where they are."""
+    if values.__class__ is np.ndarray:
+        return folds.run(op.kernel or op, values)
+    from ... import device_arrays
+    return device_arrays.run(op, (values,), {})
+
+
 class Loss:
     """A pointwise record as a loss: `loss(reduction, x, y, others...)`; x and y decide the dtype."""
 
@@ -88,7 +96,7 @@ class Loss:
             values = run_large(ufunc, arrays, out_kind.numpy) if large else ufunc(*arrays, out=...)
         except ValueError as error:
             raise broadcast_error(self.op.name, tensors) from error
-        result = wrap(folds.run(BOOK[reduction].kernel or BOOK[reduction], values), out_kind)
+        result = wrap(_folded(BOOK[reduction], values), out_kind)
         edges = [edge_of(t) for t in tensors]
         if modes.enabled and any(e is not None for e in edges):
             self._record(result, tensors, edges, kind, values.shape, values.size if reduction == "mean" else 0, large)
