@@ -175,6 +175,10 @@ class DeviceArray:
 
     copy_to_host = host
 
+    def compute(self, op: Operator, arrays: Any, options: dict) -> Any:
+        """A record on arrays of this device, see `run`."""
+        return run(op, arrays, options)
+
     def extremes(self) -> tuple[int, int]:
         """Smallest and largest element of an integer array that is not empty."""
         return tuple([int(_fold(BOOK[name], self, None, False, ()).item()) for name in ("amin", "amax")])
@@ -375,17 +379,19 @@ def cast_loop(source: str, target: str) -> PointwiseLoop:
 
 
 def run(op: Operator, arrays: Any, options: dict) -> Any:
-    """A fold, view or structural record on arrays of a device: an array or a tuple of arrays."""
+    """A record on arrays of a device: an array or a tuple of arrays."""
     many = getattr(op, "many", False)
     place = next(a.place for a in arrays if isinstance(a, DeviceArray))
+    if isinstance(op, Pointwise):
+        typed = [a.dtype.numpy for a, t in zip(arrays, op.operands, strict=True) if t == "T"]
+        return forward_loop(op, np.result_type(*typed).name)(*arrays)
     if getattr(op, "view", False):
         return _viewed(op, arrays[0], options)
     arrays = [a if isinstance(a, DeviceArray) and a.place is place else move(a, place) for a in arrays]
     if isinstance(op, Fold):
         return _fold(op, arrays[0], options.get("dims"), options.get("keepdim", False), arrays[1:])
-    shared = _SHARING.get(op.name)
-    if shared is not None:
-        return shared(arrays[0], **options)
+    if op.name in records.SHARING:
+        return arrays[0].reshape(options["shape"]) if options else arrays[0]
     forward = records.forward(op.name)
     if forward is not None:
         views = [a.view for a in arrays]
@@ -435,10 +441,3 @@ def draw(out: DeviceArray, rule: str, reserve: Callable, a: float, b: float) -> 
     made = np.empty(out.shape, out.dtype.numpy)
     randoms.draw(made.reshape(-1), rule, reserve, a, b)
     store(out, made)
-
-
-# Records that share memory where they can although they are no views: they hand on the array itself, or a copy.
-_SHARING: dict[str, Callable] = {
-    "reshape": lambda x, shape: x.reshape(shape),
-    "zero_history": lambda x: x,
-}

@@ -441,7 +441,7 @@ def _basis(x: Tensor) -> list[Tensor]:
     count = x.numel()
     if not count:
         return []
-    return list(PUBLIC["eye"](count, dtype=x.dtype).reshape(count, *x.shape))
+    return list(PUBLIC["eye"](count, dtype=x.dtype, device=x.device).reshape(count, *x.shape))
 
 
 def _assembled(rows: list, y: Tensor, x: Tensor) -> Tensor:

@@ -398,10 +398,24 @@ class Tensor:
     def __dlpack__(self, **options: Any) -> Any:
         if self.requires_grad:
             raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+        if self.is_cuda:
+            from . import dlpack
+            return dlpack.exported(self._array)
         return self._array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
-        return self._array.__dlpack_device__()
+        return (2, self._kind.device.index) if self.is_cuda else self._array.__dlpack_device__()      # 2: kDLCUDA
+
+    @property
+    def __cuda_array_interface__(self) -> dict:
+        """Address, shape and strides for CuPy, Numba and other libraries of the GPU. Source: Numba's documentation, version 3."""
+        if not self.is_cuda:
+            raise AttributeError(f"Can't get __cuda_array_interface__ on non-CUDA tensor type: {self.dtype}. If CUDA data is "
+                                 "required use tensor.cuda() to copy tensor to device memory.")
+        if self.requires_grad:
+            raise GradError("Can't get __cuda_array_interface__ on Variable that requires grad. If gradients aren't required, use "
+                            "var.detach() to get Variable that doesn't require grad.")
+        return self._array.__cuda_array_interface__
 
     def __bool__(self) -> bool:
         if self._array.size != 1:

@@ -240,7 +240,6 @@ class Structural(Operator):
     linear: bool = False
     many: bool = False
     nondiff: tuple[int, ...] = ()
-    host: bool = False
     quick: Callable | None = None
     tangent: Callable | None = None
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from .book import BOOK, Fold, Operator, Pointwise, Structural
+from .cuda.records import RECORDS, SHARING
 
 DEVICES = ("cpu", "cuda")
 
@@ -27,8 +28,11 @@ class Kernel:
         if self.custom is not None:
             return self.custom(*arrays, **options)
         if self.device != "cpu":
-            raise RuntimeError(f"{self.operator.name}: no kernel for device '{self.device}' in this build; move the tensors "
-                               "with .cpu(), or register one with engine.dispatch.register")
+            arrays = arrays[0] if getattr(self.operator, "many", False) else arrays
+            if not hasattr(arrays[0], "compute"):
+                raise TypeError(f"{self.operator.name}: the kernel for '{self.device}' takes arrays of that device, not "
+                                f"{type(arrays[0]).__name__}")
+            return arrays[0].compute(self.operator, arrays, options)
         return self.operator.on_arrays(*arrays, **options)
 
     def __repr__(self) -> str:
@@ -114,8 +118,9 @@ class Table(Mapping):
 @functools.cache
 def _derived(name: str, device: str) -> Kernel:
     operator = BOOK[name]
-    host = device == "cuda" and isinstance(operator, Structural) and operator.host
-    return Kernel(operator, device, "host" if host else device, operator.kernels.get(device))
+    custom = operator.kernels.get(device)
+    derived = not isinstance(operator, Structural) or operator.view or name in RECORDS or name in SHARING
+    return Kernel(operator, device, device if device == "cpu" or derived or custom else "host", custom)
 
 
 def forget() -> None:

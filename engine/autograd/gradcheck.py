@@ -150,7 +150,7 @@ def _ends(func: Callable, inputs: tuple, j: int, n: int, step: complex, wanted: 
     """
     array = inputs[j]._array
     place = np.unravel_index(n, array.shape)
-    kept, ends = array[place], []
+    kept, ends = array[place].item(), []
     was, modes.enabled = modes.enabled, True
     try:
         for sign in (1, -1):

@@ -341,6 +341,12 @@ def _build(data: Any, kind: Kind | None) -> Tensor:
         return _build(next(c for c in (bool, int, float, complex) if isinstance(data, c))(data), kind)
     if isinstance(data, (str, bytes)):
         raise TypeError(f"new(): invalid data type '{cls.__name__}'")
+    if hasattr(data, "__cuda_array_interface__"):
+        from .. import device_arrays
+        from ..dlpack import from_interface
+        own = from_interface(data, device_arrays.resolved(devices.device("cuda")))
+        made = wrap(own.copy(), device_arrays.kinds(own.place)[dtypes.by_name(own.dtype.name)])
+        return made if kind is None else cast(made, kind)
     if hasattr(data, "__array__") and not isinstance(data, type):       # pandas columns, other libraries' arrays
         return _from_array(np.asarray(data), kind)
     if _is_sequence(data):
@@ -364,6 +370,13 @@ def as_tensor(data: Any, dtype: dtypes.dtype | None = None, device: Any = None) 
     elif isinstance(data, np.ndarray) or (hasattr(data, "__array__") and not isinstance(data, np.generic)):
         made = from_numpy(data if isinstance(data, np.ndarray) else np.asarray(data))
         made = made if kind is None or kind is made._kind else cast(made, kind)
+    elif hasattr(data, "__cuda_array_interface__"):
+        from .. import device_arrays
+        from ..dlpack import from_interface
+        own = from_interface(data, device_arrays.resolved(devices.device("cuda")))
+        made = wrap(own, device_arrays.kinds(own.place)[dtypes.by_name(own.dtype.name)])
+        made = made if kind is None else cast(made, kind)
+        return made if device is None else made.to(device)
     else:
         made = _build(data, kind)
     return finish(made, device, False)

@@ -89,6 +89,11 @@ def frombuffer(buffer: Any, *, dtype: dtypes.dtype, count: int = -1, offset: int
     return finish(wrap(np.frombuffer(buffer, kind.numpy, max(count, -1), offset), kind), None, requires_grad)
 
 
+def tensor_over(array: Any) -> Tensor:
+    """A tensor over an array of any device."""
+    return wrap(array, KIND_OF_NUMPY[array.dtype])
+
+
 class _Capsule:
     """A bare DLPack capsule of the CPU as an object that NumPy can import."""
 
@@ -110,8 +115,14 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
     if not hasattr(ext_tensor, "__dlpack__"):
         raise RuntimeError(f"from_dlpack received an invalid capsule: {type(ext_tensor).__name__} has no __dlpack__")
     kind, _ = ext_tensor.__dlpack_device__()
+    if kind in (2, 13):                 # kDLCUDA, kDLCUDAManaged
+        from .. import dlpack
+        made = tensor_over(dlpack.imported(ext_tensor.__dlpack__()))
+        if isinstance(ext_tensor, Tensor):
+            made._counter = shared_counter(ext_tensor)
+        return made
     if kind not in (1, 3):              # kDLCPU, kDLCUDAHost
-        raise DeviceError(f"from_dlpack: memory of DLPack device type {int(kind)} is not supported, only the CPU's")
+        raise DeviceError(f"from_dlpack: memory of DLPack device type {int(kind)} is not supported, only the CPU's and CUDA's")
     array = native(np.from_dlpack(ext_tensor))
     made = wrap(array, KIND_OF_NUMPY[array.dtype])
     if isinstance(ext_tensor, Tensor):

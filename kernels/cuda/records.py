@@ -16,6 +16,9 @@ from collections.abc import Callable
 RECORDS: dict[str, str] = {
 }
 
+# Records that hand on the memory of their operand where its strides allow it: the device layer answers them like views.
+SHARING: dict[str, str] = {"reshape": "", "zero_history": ""}
+
 
 def forward(name: str) -> Callable | None:
     """The function of a record, None where it runs on the host."""
