@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kernels.book import BOOK, Fold, Operator, Pointwise
+from kernels.cpu.buffers import Elsewhere
 from kernels.cuda import device as cuda
 from kernels.cuda import fold_plans, launch, records, transposes
 from kernels.cuda import pointwise as maps
@@ -25,7 +26,7 @@ from .errors import DeviceError
 from .tensor import KIND, KIND_OF_NUMPY, Kind
 
 
-class DeviceDType:
+class DeviceDType(Elsewhere):
     """The dtype of an array on one device: what decides the kind of a tensor over it."""
 
     __slots__ = ("char", "device", "itemsize", "kind", "name", "numpy")
@@ -33,6 +34,15 @@ class DeviceDType:
     def __init__(self, numpy: np.dtype, device: devices.device):
         self.numpy, self.device = numpy, device
         self.name, self.itemsize, self.kind, self.char = numpy.name, numpy.itemsize, numpy.kind, numpy.char
+
+    def empty(self, shape: Sequence[int]) -> DeviceArray:
+        """New memory for elements of this dtype."""
+        return empty(shape, self.numpy, self.device)
+
+    @staticmethod
+    def copy(x: DeviceArray, out: DeviceArray) -> None:
+        """Copy `x` into `out`, an array of the same shape."""
+        store(out, x)
 
     def __repr__(self) -> str:
         return f"<{self.name} on {self.device}>"
@@ -134,7 +144,7 @@ class DeviceArray:
         return self.over(self.shadow[(*parts, ...)] if ... not in [p for p in parts if p is ...] else self.shadow[parts])
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        store(self[index], value if isinstance(value, DeviceArray) else upload(np.asarray(value, self.dtype.numpy), self.place))
+        store(self[index], value if isinstance(value, DeviceArray) else np.asarray(value).astype(self.dtype.numpy))
 
     def transpose(self, *axes: Any) -> DeviceArray:
         return self.over(self.shadow.transpose(*axes))
@@ -188,6 +198,19 @@ class DeviceArray:
 
     def tolist(self) -> Any:
         return self.host().tolist()
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> DeviceArray:
+        found = self.shadow.diagonal(offset, axis1, axis2)
+        found.flags.writeable = self.shadow.flags.writeable
+        return self.over(found)
+
+    def __array_function__(self, function: Callable, types: Any, args: tuple, options: dict) -> Any:
+        """NumPy's views; whatever reads numbers is refused."""
+        if function is np.broadcast_to:
+            return self.over(np.broadcast_to(self.shadow, *args[1:], **options))
+        if function in (np.moveaxis, np.swapaxes, np.transpose, np.expand_dims, np.squeeze):
+            return self.over(function(self.shadow, *args[1:], **options))
+        return self.__array__()
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise DeviceError(f"Expected all tensors to be on the same device, but found at least two devices, {self.place} and cpu! "
@@ -324,6 +347,15 @@ def store(target: DeviceArray, value: Any) -> None:
 
 # --- operators --------------------------------------------------------------------------------------------------------
 
+def _operand(array: Any, place: devices.device) -> Any:
+    """An input as kernels take it: a view, or a number."""
+    if not isinstance(array, DeviceArray):
+        return array[()] if not array.ndim else upload(array, place).view
+    if array.number is not None:
+        return array.number
+    return move(array, place).view
+
+
 class PointwiseLoop:
     """A pointwise CUDA kernel under the calling convention of a ufunc: `loop(*inputs, out=...)`, `loop(*inputs, target)`."""
 
@@ -332,10 +364,11 @@ class PointwiseLoop:
 
     def __call__(self, *arrays: Any, out: Any = None) -> Any:
         inputs, targets = arrays[:self.count], arrays[self.count:]
+        if isinstance(out, DeviceArray):
+            targets = (out,)
         place = next(a.place for a in arrays if isinstance(a, DeviceArray))
         device = cuda.get(place.index)
-        ins = [a.number if a.number is not None else a.view if a.place is place else move(a, place).view
-               if isinstance(a, DeviceArray) else a[()] if not a.ndim else device.put(a) for a in inputs]
+        ins = [_operand(a, place) for a in inputs]
         shape = np.broadcast_shapes(*(a.shape for a in inputs))
         if targets:
             made = list(targets)
@@ -382,9 +415,13 @@ def run(op: Operator, arrays: Any, options: dict) -> Any:
     """A record on arrays of a device: an array or a tuple of arrays."""
     many = getattr(op, "many", False)
     place = next(a.place for a in arrays if isinstance(a, DeviceArray))
+    if getattr(op, "anywhere", False):
+        arrays = [a if isinstance(a, DeviceArray) and a.place is place else move(a, place) for a in arrays]
+        return op.forward(arrays, **options) if many else op.forward(*arrays, **options)
     if isinstance(op, Pointwise):
-        typed = [a.dtype.numpy for a, t in zip(arrays, op.operands, strict=True) if t == "T"]
-        return forward_loop(op, np.result_type(*typed).name)(*arrays)
+        arrays = [a if isinstance(a, DeviceArray) else np.asarray(a) for a in arrays]
+        typed = [getattr(a.dtype, "numpy", a.dtype) for a, t in zip(arrays, op.operands, strict=True) if t == "T"]
+        return forward_loop(op, np.result_type(*typed).name)(*arrays, **({} if options.get("out") is None else options))
     if getattr(op, "view", False):
         return _viewed(op, arrays[0], options)
     arrays = [a if isinstance(a, DeviceArray) and a.place is place else move(a, place) for a in arrays]

@@ -176,6 +176,9 @@ class Pointwise(Operator):
                      for p in self.partials(*xs, out))
 
     def on_arrays(self, *operands, out=None):
+        elsewhere = next((o for o in operands if hasattr(o, "compute")), None)
+        if elsewhere is not None:
+            return elsewhere.compute(self, operands, {"out": out})
         from .table import forward_ufunc
         arrays = [np.asarray(o) for o in operands]
         dtype = np.result_type(*(a for a, o in zip(arrays, self.operands, strict=True) if o == "T")).name
@@ -215,6 +218,8 @@ class Fold(Operator):
         return self.adjoint is not None
 
     def on_arrays(self, x, dims=None, keepdim=False, **extra):
+        if hasattr(x, "compute"):
+            return x.compute(self, (x,), {"dims": dims, "keepdim": keepdim})
         from .cpu.folds import run
         return run(self.kernel or self, np.asarray(x), dims, keepdim, **extra)
 
@@ -226,8 +231,9 @@ class Structural(Operator):
     `forward(*arrays, **options)` returns an array or a tuple of arrays; a view shares memory where `view` is set.
     `adjoint` names what it needs among: `g` (or `gs`, one per result, None where missing), the inputs, `out`, `out1` (the
     second result alone, one of `nondiff`), the options, and `<input>_shape`; only what it names is kept for backward.
-    `linear`: linear in its inputs, so that forward mode is the operator itself. `nondiff`: results without derivative
-    (indices). `many`: the first input is a sequence.
+    `anywhere`: `forward` looks, copies (kernels.cpu.copies, buffers) and calls other records, nothing else, so that it runs on
+    arrays of any device. `linear`: linear in its inputs, so that forward mode is the operator itself. `nondiff`: results without
+    derivative (indices). `many`: the first input is a sequence.
     `tangent`: forward mode, where the adjoint's transpose shall not serve: names what it needs as the adjoint does, and `t_<input>`
     for the tangent of an input (None where it does not move); gives the tangent of the result, or one for each result.
     `quick`: the adjoint once more, with the same arguments, on arrays: for operators so common that what their adjoint costs
@@ -240,6 +246,7 @@ class Structural(Operator):
     linear: bool = False
     many: bool = False
     nondiff: tuple[int, ...] = ()
+    anywhere: bool = False
     quick: Callable | None = None
     tangent: Callable | None = None
 

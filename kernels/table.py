@@ -119,7 +119,7 @@ class Table(Mapping):
 def _derived(name: str, device: str) -> Kernel:
     operator = BOOK[name]
     custom = operator.kernels.get(device)
-    derived = not isinstance(operator, Structural) or operator.view or name in RECORDS or name in SHARING
+    derived = not isinstance(operator, Structural) or operator.view or operator.anywhere or name in RECORDS or name in SHARING
     return Kernel(operator, device, device if device == "cpu" or derived or custom else "host", custom)
 
 

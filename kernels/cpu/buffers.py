@@ -28,6 +28,12 @@ _leases: set = set()            # those that have not
 _kept = 0
 
 
+class Elsewhere:
+    """Base of the dtypes of other devices' arrays, which make their own memory: `dtype.empty(shape)`, `dtype.copy(x, out)`."""
+
+    __slots__ = ()
+
+
 class Memory:
     """Marks the bytes of a pooled buffer, which are the base of the array over it."""
 
@@ -74,6 +80,8 @@ def _first_end(lease: _Lease) -> None:
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised C-contiguous array, pooled when it is large."""
     size = math.prod(shape) * dtype.itemsize
+    if isinstance(dtype, Elsewhere):
+        return dtype.empty(shape)
     if size < LARGE:
         return np.empty(shape, dtype)
     rounded, free = _place(size)

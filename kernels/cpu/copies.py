@@ -9,6 +9,8 @@ from . import buffers, pool, sheets
 
 def copy(x: np.ndarray, order: str = "C") -> np.ndarray:
     """A copy; order "K" keeps the order of dimensions in memory where the array is dense, "C" is row-major."""
+    if x.__class__ is not np.ndarray and isinstance(x.dtype, buffers.Elsewhere):
+        return x.copy(order)
     if order == "K" and not x.flags.c_contiguous and x.ndim > 1:
         axes = sorted(range(x.ndim), key=lambda d: (-abs(x.strides[d]), d))
         ordered = x.transpose(axes)
@@ -30,6 +32,8 @@ _ufuncs: dict[np.dtype, np.ufunc] = {}
 
 
 def _ufunc(dtype: np.dtype) -> np.ufunc:
+    if isinstance(dtype, buffers.Elsewhere):
+        return dtype.copy
     found = _ufuncs[dtype] = cast_ufunc(dtype.name, dtype.name)
     return found
 
@@ -40,7 +44,10 @@ def small(dtype: np.dtype) -> np.ufunc:
 
 
 def into(out: np.ndarray, x: np.ndarray) -> None:
-    """Copy `x`, of the same dtype, into `out` of the same shape."""
+    """Copy `x`, of the same dtype, into `out` of the same shape; arrays of other devices do it themselves."""
+    if out.__class__ is not np.ndarray and isinstance(out.dtype, buffers.Elsewhere):
+        out[...] = x
+        return
     ufunc = _ufuncs.get(x.dtype) or _ufunc(x.dtype)
     if x.size < pool.GRAIN:
         ufunc(x, out)

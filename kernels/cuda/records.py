@@ -14,6 +14,9 @@ import importlib
 from collections.abc import Callable
 
 RECORDS: dict[str, str] = {
+    **dict.fromkeys(("matmul", "bmm", "mv", "dot", "addmm", "addmv", "addr", "baddbmm"), "products"),
+    **dict.fromkeys(("softmax", "log_softmax", "softmax_backward", "log_softmax_backward"), "rows"),
+    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin"), "rows"),
 }
 
 # Records that hand on the memory of their operand where its strides allow it: the device layer answers them like views.

@@ -14,21 +14,24 @@ from ..book import BOOK, structural
 def _filled(x: np.ndarray, value: np.ndarray) -> np.ndarray:
     from ..cpu import buffers, fills
     out = buffers.empty(x.shape, x.dtype)
-    fills.fill(out, value)
+    if isinstance(out, np.ndarray):
+        fills.fill(out, value)
+    else:
+        out[...] = value
     return out
 
 
-@structural(["x"], linear=True, function=False, method=False, adjoint=lambda g: BOOK["zero"](g))
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, adjoint=lambda g: BOOK["zero"](g))
 def zero(x):
     """Zeros in the shape of x."""
-    return _filled(x, np.zeros((), x.dtype))
+    return _filled(x, np.zeros((), x.dtype.name))
 
 
 def _fill_adjoint(g, x_shape):
     return BOOK["zero"](g), BOOK["sum"](g, dims=tuple(range(len(x_shape))), keepdim=False)
 
 
-@structural(["x", "value"], linear=True, function=False, method=False, adjoint=_fill_adjoint)
+@structural(["x", "value"], anywhere=True, linear=True, function=False, method=False, adjoint=_fill_adjoint)
 def fill(x, value):
     """A value without dimensions in every element of the shape of x."""
     return _filled(x, value)

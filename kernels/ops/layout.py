@@ -15,7 +15,7 @@ from .windows import _at, _diagonal, zeros
 
 # --- copies -----------------------------------------------------------------------------------------------------------
 
-@structural(["x"], linear=True, function=False, like=np.copy, adjoint=lambda g: g)
+@structural(["x"], anywhere=True, linear=True, function=False, like=np.copy, adjoint=lambda g: g)
 def clone(x):
     """A copy in memory of its own, dimensions in the order that they have in memory."""
     if x.flags.c_contiguous or x.ndim < 2:
@@ -51,7 +51,7 @@ def memory_order(x: np.ndarray) -> list[int]:
     return order[::-1]
 
 
-@structural(["x"], linear=True, function=False, method=False, like=np.ascontiguousarray,
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, like=np.ascontiguousarray,
             adjoint=lambda g: g, node="CloneBackward0")
 def contiguous(x):
     """A row-major copy."""
@@ -74,7 +74,7 @@ def _cat_adjoint(g, xs_shape, needs, dim):
     return found
 
 
-@structural(["xs"], many=True, linear=True, function=False, adjoint=_cat_adjoint, like=np.concatenate)
+@structural(["xs"], anywhere=True, many=True, linear=True, function=False, adjoint=_cat_adjoint, like=np.concatenate)
 def cat(xs, dim):
     """Arrays of one dtype one after the other along a dimension; empty one-dimensional ones may join any."""
     dtype, length, start = xs[0].dtype, 0, 0
@@ -83,7 +83,7 @@ def cat(xs, dim):
             break
         length += x.size
     else:
-        if length < copies.SMALL:       # a few short vectors
+        if length < copies.SMALL and not isinstance(dtype, buffers.Elsewhere):       # a few short vectors
             out, copy = np.empty(length, dtype), copies.small(dtype)
             for x in xs:
                 end = start + x.size
@@ -109,7 +109,7 @@ def _stack_adjoint(g, needs, dim):
     return [BOOK["select"](g, dim=dim, index=k) if needed else None for k, needed in enumerate(needs)]
 
 
-@structural(["xs"], many=True, linear=True, function=False, adjoint=_stack_adjoint, like=np.stack)
+@structural(["xs"], anywhere=True, many=True, linear=True, function=False, adjoint=_stack_adjoint, like=np.stack)
 def stack(xs, dim):
     """Arrays of one shape and dtype along a new dimension."""
     shape = xs[0].shape
@@ -143,7 +143,7 @@ def _block_diag_adjoint(g, xs_shape, needs):
     return found
 
 
-@structural(["xs"], many=True, linear=True, function=False, adjoint=_block_diag_adjoint)
+@structural(["xs"], anywhere=True, many=True, linear=True, function=False, adjoint=_block_diag_adjoint)
 def block_diag(xs):
     """Matrices along the diagonal of a larger one, zeros elsewhere."""
     out = zeros((sum(x.shape[0] for x in xs), sum(x.shape[1] for x in xs)), xs[0].dtype)
@@ -155,13 +155,13 @@ def block_diag(xs):
 
 # --- the same elements elsewhere --------------------------------------------------------------------------------------
 
-@structural(["x"], linear=True, function=False, like=np.flip, adjoint=lambda g, dims: BOOK["flip"](g, dims=dims))
+@structural(["x"], anywhere=True, linear=True, function=False, like=np.flip, adjoint=lambda g, dims: BOOK["flip"](g, dims=dims))
 def flip(x, dims):
     """Order of elements reversed along dimensions; the copy's own dimensions lie in memory as the input's do."""
     return clone.forward(x[tuple(slice(None, None, -1) if d in dims else slice(None) for d in range(x.ndim))])
 
 
-@structural(["x"], linear=True, function=False, like=np.roll,
+@structural(["x"], anywhere=True, linear=True, function=False, like=np.roll,
             adjoint=lambda g, shifts, dims: BOOK["roll"](g, shifts=tuple(-s for s in shifts), dims=dims))
 def roll(x, shifts, dims):
     """Elements moved along dimensions; what leaves at the end comes in at the start. Without dimensions, all elements in a
@@ -187,7 +187,7 @@ def roll(x, shifts, dims):
     return out
 
 
-@structural(["x"], linear=True, function=False, like=np.rot90, node="Rot90Backward0",
+@structural(["x"], anywhere=True, linear=True, function=False, like=np.rot90, node="Rot90Backward0",
             adjoint=lambda g, k, dims: BOOK["rot90"](g, k=-k, dims=dims))
 def rot90(x, k, dims):
     """A plane of two dimensions turned by k quarter turns, from the first towards the second."""
@@ -218,7 +218,7 @@ def _repeat_adjoint(g, x_shape, repeats):
     return BOOK["reshape"](summed, shape=x_shape)
 
 
-@structural(["x"], linear=True, function=False, like=np.tile, adjoint=_repeat_adjoint)
+@structural(["x"], anywhere=True, linear=True, function=False, like=np.tile, adjoint=_repeat_adjoint)
 def repeat(x, repeats):
     """The array side by side with itself, `repeats` times along each dimension."""
     shape, pairs, sizes = _tiles(x, repeats)
@@ -229,7 +229,7 @@ def repeat(x, repeats):
     return out
 
 
-@structural(["x"], linear=True, function=False,
+@structural(["x"], anywhere=True, linear=True, function=False,
             adjoint=lambda g, offset, dim1, dim2: BOOK["diagonal"](g, offset=offset, dim0=dim1, dim1=dim2))
 def diag_embed(x, offset, dim1, dim2):
     """The last dimension on a diagonal of two new ones, zeros elsewhere."""
@@ -243,7 +243,7 @@ def diag_embed(x, offset, dim1, dim2):
     return out
 
 
-@structural(["x"], linear=True, function=False, method=False, node="DiagonalBackward0_copy",
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="DiagonalBackward0_copy",
             adjoint=lambda g, x_shape, offset, dim0, dim1: BOOK["diagonal_backward"](
                 g, shape=x_shape, offset=offset, dim0=dim0, dim1=dim1))
 def diagonal_copy(x, offset, dim0, dim1):
@@ -267,21 +267,23 @@ def _hole(g, needs, shape, take, **options):
     return (BOOK[take + "_scatter"](g, nothing, **options) if needs[0] else None), part
 
 
-@structural(["x", "part"], linear=True, function=False, adjoint=lambda g, needs, part_shape, dim, index: _hole(
+@structural(["x", "part"], anywhere=True, linear=True, function=False, adjoint=lambda g, needs, part_shape, dim, index: _hole(
     g, needs, part_shape, "select", dim=dim, index=index))
 def select_scatter(x, part, dim, index):
     """A copy with one index of a dimension replaced."""
     return _replaced(x, part, lambda out: out[_at(dim, index)])
 
 
-@structural(["x", "part"], linear=True, function=False, adjoint=lambda g, needs, part_shape, dim, start, stop, step: _hole(
+@structural(["x", "part"], anywhere=True, linear=True, function=False,
+            adjoint=lambda g, needs, part_shape, dim, start, stop, step: _hole(
     g, needs, part_shape, "slice", dim=dim, start=start, stop=stop, step=step))
 def slice_scatter(x, part, dim, start, stop, step):
     """A copy with a slice of a dimension replaced."""
     return _replaced(x, part, lambda out: out[_at(dim, slice(start, stop, step))])
 
 
-@structural(["x", "part"], linear=True, function=False, adjoint=lambda g, needs, part_shape, offset, dim0, dim1: _hole(
+@structural(["x", "part"], anywhere=True, linear=True, function=False,
+            adjoint=lambda g, needs, part_shape, offset, dim0, dim1: _hole(
     g, needs, part_shape, "diagonal", offset=offset, dim0=dim0, dim1=dim1))
 def diagonal_scatter(x, part, offset, dim0, dim1):
     """A copy with a diagonal replaced."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..book import BOOK, structural
 from ..cpu import buffers, copies
-from .windows import zeros
+from .windows import repeat, zeros
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -23,7 +23,7 @@ def _negated(pads: Pads) -> Pads:
     return tuple((-before, -after) for before, after in pads)
 
 
-@structural(["x"], function=False, method=False, node="ConstantPadNdBackward0",
+@structural(["x"], anywhere=True, function=False, method=False, node="ConstantPadNdBackward0",
             adjoint=lambda g, pads: BOOK["constant_pad_nd"](g, pads=_negated(pads), value=0))
 def constant_pad_nd(x, pads, value):
     """The array with `value` around it."""
@@ -32,13 +32,12 @@ def constant_pad_nd(x, pads, value):
     out = buffers.empty(tuple(n + before + after for n, (before, after) in zip(x.shape, grown, strict=True)), x.dtype)
     if not out.size:
         return out
-    number = np.array(value).astype(x.dtype)
     inside: tuple = ()
     for d, (before, _) in enumerate(grown):             # the two slabs of each dimension, as far as they are not filled yet
         for slab in (slice(0, before), slice(before + x.shape[d], None)):
             part = out[(*inside, slab)]
             if part.size:
-                copies.into(part, np.broadcast_to(number, part.shape))
+                repeat(part, value)
         inside = (*inside, slice(before, before + x.shape[d]))
     if x.size:
         copies.into(out[inside], x)
@@ -67,7 +66,7 @@ def _along(d: int, part: slice) -> tuple:
 
 def _padding(name: str, mode: str, node: str) -> None:
     """A record that pads, and its adjoint; several names, because each has its node in PyTorch."""
-    @structural(["x"], name=name, node=node, linear=True, function=False, method=False,
+    @structural(["x"], anywhere=True, name=name, node=node, linear=True, function=False, method=False,
                 doc=f"The array with ends in mode {mode!r}; `pads` are not negative.",
                 adjoint=lambda g, pads: BOOK[name + "_backward"](g, pads=pads))
     def forward(x, pads):
@@ -83,7 +82,7 @@ def _padding(name: str, mode: str, node: str) -> None:
                 copies.into(hole, np.broadcast_to(part[_along(d, source)], hole.shape))
         return out
 
-    @structural(["x"], name=name + "_backward", linear=True, function=False, method=False,
+    @structural(["x"], anywhere=True, name=name + "_backward", linear=True, function=False, method=False,
                 doc=f"Ends in mode {mode!r} added to the elements that they repeat, and cut off: the adjoint of {name}.",
                 adjoint=lambda g, pads: BOOK[name](g, pads=pads))
     def backward(x, pads):

@@ -17,6 +17,8 @@ def as_strided_array(x: np.ndarray, shape: tuple[int, ...], strides: tuple[int, 
 
     NumPy's own `as_strided` takes ten times as long. Errors: ValueError or TypeError where elements would lie outside.
     """
+    if not isinstance(x, np.ndarray):
+        return x.over(as_strided_array(x.shadow, shape, strides, offset))
     if not x.size:
         return np.empty(shape, x.dtype)
     made = np.ndarray(shape, x.dtype, x, offset, strides)
@@ -86,7 +88,7 @@ def _sum_to(g, shape):
     return BOOK["sum"].on_arrays(g, dims, True).reshape(shape)
 
 
-@structural(["x"], linear=True, function=False, method=False, node="SumBackward1",
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="SumBackward1",
             adjoint=lambda g, x_shape: BOOK["expand"](g, shape=x_shape))
 def sum_to(x, shape):
     """Sum over the dimensions that broadcasting from `shape` would add or repeat: the adjoint of expand."""

@@ -16,11 +16,20 @@ from .views import as_strided_array
 
 def zeros(shape, dtype) -> np.ndarray:
     """A new array of zeros; large ones are pooled memory."""
-    if dtype.itemsize * math.prod(shape) < buffers.LARGE:
+    if not isinstance(dtype, buffers.Elsewhere) and dtype.itemsize * math.prod(shape) < buffers.LARGE:
         return np.zeros(shape, dtype)
-    out = buffers.empty(shape, np.dtype(dtype))
-    copies.into(out, np.broadcast_to(np.zeros((), dtype), shape))
+    out = buffers.empty(shape, dtype)
+    repeat(out, 0)
     return out
+
+
+def repeat(out, number) -> None:
+    """A number in every element."""
+    if isinstance(out, np.ndarray):
+        number = np.array(number).astype(out.dtype)
+        copies.into(out, np.broadcast_to(number, out.shape))
+    else:
+        out[...] = number
 
 
 def placed(x, shape, place) -> np.ndarray:
@@ -44,7 +53,7 @@ def select(x, dim, index):
     return x[index, ...] if dim == 0 else x[_at(dim, index)]
 
 
-@structural(["x"], linear=True, function=False, method=False, node="SelectBackwardBackward0",
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="SelectBackwardBackward0",
             adjoint=lambda g, dim, index: BOOK["select"](g, dim=dim, index=index))
 def select_backward(x, shape, dim, index):
     """Zeros with `x` at one index of one dimension: the adjoint of select."""
@@ -59,7 +68,7 @@ def slice_(x, dim, start, stop, step):
     return x[_at(dim, slice(start, stop, step))]
 
 
-@structural(["x"], linear=True, function=False, method=False, node="SliceBackwardBackward0",
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="SliceBackwardBackward0",
             adjoint=lambda g, dim, start, stop, step: BOOK["slice"](g, dim=dim, start=start, stop=stop, step=step))
 def slice_backward(x, shape, dim, start, stop, step):
     """Zeros with `x` in the slice of one dimension: the adjoint of slice."""
@@ -83,7 +92,7 @@ def diagonal(x, offset, dim0, dim1):
     return _diagonal(x, offset, dim0, dim1)
 
 
-@structural(["x"], linear=True, function=False, method=False, node="DiagonalBackwardBackward0",
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="DiagonalBackwardBackward0",
             adjoint=lambda g, offset, dim0, dim1: BOOK["diagonal"](g, offset=offset, dim0=dim0, dim1=dim1))
 def diagonal_backward(x, shape, offset, dim0, dim1):
     """Zeros with `x` on a diagonal: the adjoint of diagonal."""
@@ -103,19 +112,18 @@ def unfold(x, dim, size, step):
     return windows[_at(dim, slice(None, None, step))]
 
 
-@structural(["x"], linear=True, function=False, method=False, node="UnfoldBackwardBackward0",
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="UnfoldBackwardBackward0",
             adjoint=lambda g, dim, size, step: BOOK["unfold"](g, dim=dim, size=size, step=step))
 def unfold_backward(x, shape, dim, size, step):
     """Windows added back where they came from: the adjoint of unfold."""
-    from ..table import forward_ufunc
     out = zeros(shape, x.dtype)
     target = out if out.ndim else out.reshape(1)
-    add = forward_ufunc(BOOK["add"], x.dtype.name)
+    add = BOOK["add"].on_arrays
     count = x.shape[dim] if shape else 1
     for k in range(size):
         part = target[_at(dim, slice(k, k + (count - 1) * step + 1, step))] if shape else target
         piece = x[..., k] if shape else x
-        add(part, piece, part)
+        add(part, piece, out=part)
     return out
 
 
@@ -127,14 +135,13 @@ def as_strided(x, size, stride, offset):
     return as_strided_array(x, size, tuple(s * x.itemsize for s in stride), offset * x.itemsize)
 
 
-@structural(["x"], linear=True, function=False, method=False, node="AsStridedBackwardBackward0",
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="AsStridedBackwardBackward0",
             adjoint=lambda g, size, stride, offset: BOOK["as_strided"](
                 BOOK["contiguous"](g), size=size, stride=stride, offset=offset))
 def as_strided_backward(x, shape, size, stride, offset):
     """Elements added back to the places that as_strided showed: its adjoint."""
-    from ..table import forward_ufunc
     out = zeros(shape, x.dtype)
-    add = forward_ufunc(BOOK["add"], x.dtype.name)
+    add = BOOK["add"].on_arrays
     order = sorted(range(len(size)), key=lambda d: stride[d])
     apart, reach = [], 1                    # dimensions whose elements cannot meet, smallest strides first
     for d in order:
@@ -148,7 +155,7 @@ def as_strided_backward(x, shape, size, stride, offset):
         at = offset + sum(i * stride[d] for i, d in zip(index, together, strict=True))
         part = as_strided_array(out, *inner, at * x.itemsize)
         piece = x[tuple(index[together.index(d)] if d in together else slice(None) for d in range(len(size)))]
-        add(part, piece, part)
+        add(part, piece, out=part)
     return out
 
 
