@@ -62,6 +62,8 @@ def __getattr__(name: str):
         found = importlib.import_module(f"{__name__}.compiler").compile
     elif name in ("elementwise", "reduction", "stencil"):
         found = getattr(importlib.import_module(f"{__name__}.written.{name}"), name)
+    elif name == "OutOfMemoryError":
+        found = importlib.import_module("kernels.cuda.driver").OutOfMemoryError
     elif name in ("load", "save"):
         found = getattr(importlib.import_module(f"{__name__}.serialization"), name)
     elif name in _FROM_FUNCTIONAL:

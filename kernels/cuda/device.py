@@ -1,4 +1,4 @@
-"""One CUDA device as kernels see it: memory, copies, launches.
+"""One CUDA device as kernels see it: memory, copies, launches on the current stream.
 
 `get(index)` gives the device of an index. `empty`, `put` and `read` speak in `launch.View`s, whose `owner` gives the memory back
 when the last view of it is gone; `run` takes the launches that `kernels.cuda.launch` and its kin describe. Called by the
@@ -6,70 +6,116 @@ kernels of records (`kernels.cuda.records`) and by `engine.device_arrays`.
 """
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..source import ITEMSIZE
-from .emulator import Emulator
+from . import compiler
+from .driver import Function, library
 from .launch import Launch, View, contiguous
+from .memory import Memory
 
 
-class Block:
-    """Memory of a device, given back when the object dies."""
+class _State(threading.local):
+    """What a thread works on."""
 
-    __slots__ = ("address", "device", "nbytes")
+    device = 0
 
-    def __init__(self, device: Device, address: int, nbytes: int):
-        self.device, self.address, self.nbytes = device, address, nbytes
+    def __init__(self):
+        self.streams: dict[int, Any] = {}       # device -> handle of its current stream; the default one is None
 
-    def __del__(self):
-        self.device.release(self.address)
+
+state = _State()
 
 
 class Device:
-    """A device and its memory."""
+    """A device, its memory and its loaded kernels."""
 
-    def __init__(self, index: int, library: Emulator):
-        self.index, self.library, self.capability = index, library, library.capability
+    def __init__(self, index: int):
+        self.index, self.library = index, library()
+        self.capability = (self.library.attribute(index, "major"), self.library.attribute(index, "minor"))
+        self.memory = Memory(self.library, index)
+        self._functions: dict[str, Function] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def stream(self) -> Any:
+        """The handle of this thread's stream."""
+        return state.streams.get(self.index)
 
     def empty(self, dtype: str, shape: Sequence[int]) -> View:
-        """New memory that nobody has written, in C order."""
-        nbytes = max(1, math.prod(shape) * ITEMSIZE[dtype])
-        block = Block(self, self.library.memory.allocate(nbytes), nbytes)
+        """New memory that nobody has written, in C order. OutOfMemoryError where there is not so much."""
+        stream = self.stream
+        block = self.memory.take(math.prod(shape) * ITEMSIZE[dtype], None if stream is None else stream.value)
         return contiguous(block.address, dtype, tuple(shape))._replace(owner=block)
-
-    def release(self, address: int) -> None:
-        """Give memory back."""
-        self.library.memory.free(address)
 
     def put(self, array: np.ndarray) -> View:
         """A copy of a host array, in C order."""
         view = self.empty(array.dtype.name, array.shape)
         if array.size:
-            self.library.memory.write(view.address, np.ascontiguousarray(array))
+            array = np.ascontiguousarray(array)
+            self.library.bind(self.index)
+            self.library.upload(view.address, array.ctypes.data, array.nbytes, self.stream)
         return view
 
     def read(self, view: View) -> np.ndarray:
-        """The elements as a host array in C order; waits for the launches before."""
-        return self.library.get(view)
+        """The elements as a host array in C order; waits for the work before."""
+        made = np.empty(view.shape, view.dtype)
+        if not made.size:
+            return made
+        if view.strides != contiguous(0, view.dtype, view.shape).strides:
+            from .transposes import copy
+            dense = self.empty(view.dtype, view.shape)
+            self.run(copy(dense, view))
+            view = dense
+        self.library.bind(self.index)
+        self.library.download(made.ctypes.data, view.address, made.nbytes, self.stream)
+        self.library.call("cuStreamSynchronize", self.stream)
+        return made
 
     def run(self, launches: Sequence[Launch]) -> None:
-        """Start launches, in order."""
-        self.library.run(launches)
+        """Start launches, in order, on the current stream."""
+        if not launches:
+            return
+        self.library.bind(self.index)
+        stream, functions = self.stream, self._functions
+        for program, grid, arguments in launches:
+            function = functions.get(program.symbol) or self._load(program)
+            function.launch(grid, arguments, stream)
+
+    def _load(self, program: compiler.Program) -> Function:
+        with self._lock:
+            found = self._functions.get(program.symbol)
+            if found is None:
+                found = self._functions[program.symbol] = self.library.load(program, self._image(program))
+        return found
+
+    def _image(self, program: compiler.Program) -> bytes:
+        """Machine code where the wheel's linker is there, else PTX, which the driver assembles."""
+        text = compiler.ptx(program, self.capability)
+        if not self.library.emulated:
+            with contextlib.suppress(ImportError):
+                return compiler.assemble(text, self.capability)[0]
+        return text.encode()
 
     def synchronize(self) -> None:
-        """Wait until all launches have ended."""
+        """Wait until all work of the device has ended."""
+        self.library.bind(self.index)
+        self.library.call("cuCtxSynchronize")
 
 
 @functools.cache
 def get(index: int) -> Device:
     """The device of an index."""
-    return Device(index, Emulator())
+    return Device(index)
 
 
 def current() -> int:
     """The index of the current device of this thread."""
-    return 0
+    return state.device

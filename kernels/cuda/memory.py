@@ -1,0 +1,103 @@
+"""Device memory that is used again: a cache of freed blocks for each device and stream.
+
+Asking the driver costs as much as several launches, and giving back waits for the device. A block that dies goes to the free ones
+of its stream and is given out again to work on that stream, which is in order; no waiting. Sizes are rounded up to eight steps for
+each power of two, so that they recur. Emulated memory is not cached: there each array is an allocation of its own, so that a
+step beyond its end or a use after its end is noticed. Called by `kernels.cuda.device`.
+"""
+from __future__ import annotations
+
+import threading
+from collections import defaultdict, deque
+from typing import Any
+
+from .driver import Library, OutOfMemoryError
+
+SMALLEST = 512          # bytes of the smallest block
+
+
+def rounded(nbytes: int) -> int:
+    """The size of the block for so many bytes."""
+    step = max(SMALLEST, 1 << max(0, nbytes.bit_length() - 4))
+    return max(SMALLEST, -(-nbytes // step) * step)
+
+
+class Block:
+    """Memory of a device, given back when the object dies."""
+
+    __slots__ = ("__weakref__", "address", "memory", "nbytes", "stream")
+
+    def __init__(self, memory: Memory, address: int, nbytes: int, stream: Any):
+        self.memory, self.address, self.nbytes, self.stream = memory, address, nbytes, stream
+
+    def __del__(self):
+        self.memory.release(self)
+
+
+class Memory:
+    """The blocks of one device."""
+
+    def __init__(self, library: Library, index: int):
+        self.library, self.index = library, index
+        self.free: dict[tuple[Any, int], deque] = defaultdict(deque)       # (stream, size) -> addresses
+        self.lock = threading.RLock()           # reentrant: a block may die while another is made
+        self.allocated = self.reserved = self.most_allocated = self.most_reserved = 0
+
+    def take(self, nbytes: int, stream: Any) -> Block:
+        """A block of at least so many bytes for work on a stream (its number, None: the default one).
+
+        OutOfMemoryError says what was asked, held and free.
+        """
+        emulated = self.library.emulated
+        size = max(1, nbytes) if emulated else rounded(nbytes)
+        with self.lock:
+            waiting = self.free.get((stream, size))
+            if waiting:
+                address = waiting.pop()
+            else:
+                self.library.bind(self.index)
+                address = self.library.allocate(size)
+                if not address:
+                    self.empty()
+                    address = self.library.allocate(size)
+                if not address:
+                    raise self._exhausted(nbytes)
+                self.reserved += size
+                self.most_reserved = max(self.most_reserved, self.reserved)
+            self.allocated += size
+            self.most_allocated = max(self.most_allocated, self.allocated)
+        return Block(self, address, size, stream)
+
+    def release(self, block: Block) -> None:
+        """A block has died."""
+        with self.lock:
+            self.allocated -= block.nbytes
+            if self.library.emulated:
+                self.reserved -= block.nbytes
+                self.library.free(block.address)
+            else:
+                self.free[block.stream, block.nbytes].append(block.address)
+
+    def empty(self) -> None:
+        """Give all free blocks back to the driver."""
+        with self.lock:
+            self.library.bind(self.index)
+            for (_, size), waiting in self.free.items():
+                while waiting:
+                    self.library.free(waiting.pop())
+                    self.reserved -= size
+            self.free.clear()
+
+    def _exhausted(self, nbytes: int) -> OutOfMemoryError:
+        free, total = self.library.memory_info(self.index)
+        return OutOfMemoryError(
+            f"CUDA out of memory. Tried to allocate {_amount(nbytes)}. GPU {self.index} has a total capacity of {_amount(total)} "
+            f"of which {_amount(free)} is free. {_amount(self.allocated)} is held by tensors, "
+            f"{_amount(self.reserved - self.allocated)} is kept for new ones (engine.cuda.empty_cache() gives it back)")
+
+
+def _amount(nbytes: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if nbytes >= size:
+            return f"{nbytes / size:.2f} {unit}"
+    return f"{nbytes} bytes"
