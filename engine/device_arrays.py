@@ -189,6 +189,10 @@ class DeviceArray:
         """A record on arrays of this device, see `run`."""
         return run(op, arrays, options)
 
+    def cast(self, name: str) -> DeviceArray:
+        """The elements in another dtype; the array itself where it has it."""
+        return self if self.dtype.name == name else cast_loop(self.dtype.name, name)(self)
+
     def extremes(self) -> tuple[int, int]:
         """Smallest and largest element of an integer array that is not empty."""
         return tuple([int(_fold(BOOK[name], self, None, False, ()).item()) for name in ("amin", "amax")])

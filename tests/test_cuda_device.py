@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections import deque
 
 import numpy as np
@@ -76,6 +77,75 @@ def test_arguments_reach_a_kernel_as_they_are():
         kernel.launch(1, (out, 0, 0, 0, 0, 0, 0), None)
 
 
+ONE = """
+.version 8.0
+.target sm_75
+.address_size 64
+.visible .entry echo(.param .u8 first, .param .{word} x, .param .u8 between, .param .u64 out)
+{{
+    .reg .{word} %x<2>; .reg .b64 %rd<2>;
+    ld.param.u64 %rd1, [out];
+    ld.param.{word} %x1, [x];
+    st.global.{word} [%rd1], %x1;
+    ret;
+}}
+"""
+
+
+@pytest.mark.parametrize("dtype,word,values", [
+    ("int16", "s16", (-(1 << 15), 7)), ("uint16", "u16", (0, (1 << 16) - 1)), ("int32", "s32", (-(1 << 31), (1 << 31) - 1)),
+    ("uint32", "u32", (0, (1 << 32) - 1)), ("int64", "s64", (-(1 << 63), (1 << 63) - 1)), ("uint64", "u64", (0, (1 << 64) - 1)),
+    ("float32", "f32", (0.1, float("-inf"), float("nan"), -0.0)), ("float64", "f64", (0.1, float("-inf"), float("nan"), -0.0))])
+def test_each_dtype_is_packed_where_a_kernel_looks_for_it(dtype, word, values):
+    """Between bytes, so that the gaps of natural alignment are there."""
+    library = driver.Library(Functions(), emulated=True)
+    library.bind(1)
+    out = library.allocate(8)
+    kernel = library.load(Echo("echo", "", ("uint8", dtype, "bool", "address"), threads=1), ONE.format(word=word).encode())
+    for value in values:
+        kernel.launch(1, (255, value, True, out), None)
+        made = np.zeros(1, dtype)
+        library.download(made.ctypes.data, out, made.nbytes, None)
+        assert made.tobytes() == np.array([value], dtype).tobytes()
+
+
+def test_bytes_are_packed_as_they_are():
+    library = driver.Library(Functions(), emulated=True)
+    library.bind(0)
+    out = library.allocate(32)
+    kernel = library.load(Echo("echo", "", ("address", "int8", "float16", "int32", "uint64", "float32", "float64"), threads=1),
+                          KERNEL.encode())
+    made = np.zeros(1, np.int8)
+    for value in (-128, -1, 127):
+        kernel.launch(1, (out, value, 0, 0, 0, 0.0, 0.0), None)
+        library.download(made.ctypes.data, out, 1, None)
+        assert made[0] == value
+
+
+def test_a_thread_binds_its_own_device_and_memory_is_copied_between_devices():
+    library = driver.Library(Functions(), emulated=True)
+    library.bind(0)
+    first = library.allocate(64)
+    other = threading.Thread(target=library.bind, args=(1,))
+    other.start()
+    other.join()
+    assert library.functions.memories[0].allocated == 64
+    assert library.allocate(64) and library.functions.memories[0].allocated == 128       # still device 0 here
+    library.bind(1)
+    second = library.allocate(64)
+    assert library.functions.memories[1].allocated == 64
+    sent, made = np.arange(64, dtype=np.uint8), np.zeros(64, np.uint8)
+    library.upload(first, sent.ctypes.data, 64, None)
+    library.copy(second, first, 64, None)
+    library.download(made.ctypes.data, second, 64, None)
+    assert (made == sent).all()
+    program = Echo("echo", "", ("uint8", "int32", "bool", "address"), threads=1)
+    with pytest.raises(ptx.PtxError, match="out of bounds"):            # a kernel on one device sees no memory of another
+        library.load(program, ONE.format(word="s32").encode()).launch(1, (0, 1, False, first), None)
+    with pytest.raises(ptx.PtxError, match="not there"):
+        library.download(made.ctypes.data, second + 1, 64, None)
+
+
 def test_codes_of_failure_become_errors():
     library = driver.Library(Functions(), emulated=True)
     with pytest.raises(driver.DriverError, match=r"CUDA error: invalid argument \(in cuDeviceGet\)"):
@@ -132,6 +202,67 @@ def test_blocks_are_used_again_on_their_stream_and_never_twice_at_once():
     held.clear()
     memory.empty()
     assert before and not library.out and memory.reserved == memory.allocated == 0 < memory.most_allocated <= memory.most_reserved
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_blocks_may_die_while_the_memory_is_at_work(emulated):
+    """A finalizer runs wherever objects are made, also in the middle of `take` and `empty`, in the thread that holds the lock."""
+    held = []
+
+    class Interrupting(Counting):
+        def __init__(self):
+            super().__init__(1 << 20)
+            self.emulated = emulated
+
+        def allocate(self, nbytes):
+            del held[:2]
+            return super().allocate(nbytes)
+
+        def free(self, address):
+            del held[:1]
+            super().free(address)
+
+    library = Interrupting()
+    memory = Memory(library, 0)
+    made = [memory.take(512 * (k + 1), None) for k in range(12)]
+    held.extend(made[:8])
+    del made[:8]
+    memory.take(100_000, None)
+    memory.empty()
+    memory.empty()
+    left = sum(b.nbytes for b in made)
+    assert memory.allocated == left + sum(b.nbytes for b in held) and not memory.dead
+    held.clear()
+    memory.empty()
+    assert memory.allocated == memory.reserved == left == sum(library.out.values())
+
+
+def test_threads_share_a_memory():
+    memory = Memory(Counting(1 << 30), 0)
+    wrong = []
+
+    def work(seed):
+        chance, held = random.Random(seed), {}
+        for k in range(400):
+            block = memory.take(chance.choice((100, 1000, 5000)), None)
+            owner[block.address] = owner.get(block.address, 0) + 1
+            if owner[block.address] != 1:
+                wrong.append(block.address)
+            held[k] = block
+            if len(held) > 5:
+                gone = held.pop(next(iter(held)))
+                owner[gone.address] = 0
+                del gone
+        for block in held.values():
+            owner[block.address] = 0
+
+    owner = {}
+    workers = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong and memory.allocated == 0 and not memory.dead and memory.reserved == sum(memory.library.out.values()) > 0
 
 
 def test_rounding_wastes_little():
@@ -210,6 +341,37 @@ def test_streams_and_events(emulated):
         emulated.Event(enable_timing=True).elapsed_time(end)
     with own:
         assert emulated.current_stream().cuda_stream == own.cuda_stream != 0
+
+
+def test_the_default_stream_is_that_of_its_device(emulated, monkeypatch):
+    """The driver's default stream is a null handle, which means the device that the thread has bound."""
+    library, asked = driver.library(), []
+    bound = library.functions._bound
+    for name in ("cuStreamSynchronize", "cuStreamQuery"):
+        monkeypatch.setattr(library.functions, name, lambda stream: asked.append(bound.index) or 0)
+    monkeypatch.setattr(library.functions, "cuStreamWaitEvent", lambda stream, event, flags: asked.append(bound.index) or 0)
+    event = emulated.default_stream(0).record_event()
+    for index in (1, 0):
+        stream = emulated.default_stream(index)
+        library.bind(1 - index)
+        stream.synchronize()
+        library.bind(1 - index)
+        assert stream.query()
+        library.bind(1 - index)
+        stream.wait_event(event)
+    assert asked == [1, 1, 1, 0, 0, 0]
+
+
+def test_streams_are_given_out_in_turn(emulated):
+    numbers = [emulated.Stream(device=1).cuda_stream for _ in range(70)]
+    assert len(set(numbers)) == 32 and numbers[:32] == numbers[32:64] and 0 not in numbers
+    assert emulated.Stream(device=1, priority=-1).cuda_stream not in numbers
+
+
+def test_an_emulated_device_may_say_another_capability(emulated, monkeypatch):
+    monkeypatch.setenv("ENGINE_CUDA_CAPABILITY", "9.0")
+    library = driver.Library(Functions(), emulated=True)
+    assert (library.attribute(0, "major"), library.attribute(0, "minor")) == (9, 0)
 
 
 def test_no_device_is_said_clearly():

@@ -184,7 +184,7 @@ def test_a_network_learns_the_same_numbers(optimizer, rng):
     def train(x, t):
         engine.manual_seed(0)
         model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).to(x.device, x.dtype)
-        steps = getattr(engine.optim, optimizer)(model.parameters(), lr=0.1)
+        steps = getattr(engine.optim, optimizer)(model.parameters(), lr=0.1, **({"max_iter": 3} if optimizer == "LBFGS" else {}))
 
         def closure():
             steps.zero_grad()
@@ -248,3 +248,63 @@ def test_a_kernel_of_the_users_own():
     finally:
         engine.dispatch.table().unregister("exp", "cuda")
     assert engine.exp(engine.zeros(2, device="cuda")).tolist() == [1.0, 1.0]
+
+
+def test_page_locked_memory():
+    x = engine.arange(6.0).reshape(2, 3).T
+    pinned = x.pin_memory()
+    assert pinned.is_pinned() and not x.is_pinned() and pinned.tolist() == x.tolist() and pinned.pin_memory() is pinned
+    assert pinned[1:].is_pinned() and pinned.to("cuda", non_blocking=True).tolist() == x.tolist()
+    with pytest.raises(RuntimeError, match="only dense CPU tensors can be pinned"):
+        x.cuda().pin_memory()
+
+
+# --- above the operators ------------------------------------------------------------------------------------------------------
+
+def test_a_user_kernel_runs_on_both_devices():
+    @engine.elementwise
+    def steps(n, scale):
+        k = 0.0
+        while n > 1.0 and k < 50:
+            n = n / 2 if n % 2 == 0 else 3 * n + 1
+            k += 1
+        return k * scale * n
+    beside(lambda x: steps(x, 0.5), engine.tensor([3.0, 7.0, 27.0]))
+
+    @engine.elementwise
+    def damped(x, a):
+        s = 0.0
+        for k in range(3):
+            s += x * a / (1 + k * x * x)
+        return s
+
+    def with_gradient(x, a):
+        x, a = x.requires_grad_(), a.requires_grad_()
+        y = damped(x, a)
+        return y, engine.autograd.grad((y * y).sum(), (x, a))
+    beside(with_gradient, engine.tensor([0.5, -1.5, 2.0]), engine.tensor([[1.0], [2.0]]), ulp=64)
+
+
+def test_what_runs_eagerly_or_on_the_host_says_so_and_is_right():
+    compiled = engine.compile(lambda x: (x.sin() * 2).sum())
+    x = engine.tensor([0.5, 1.5])
+    with pytest.warns(UserWarning, match="runs eagerly on cuda:0"):
+        there = compiled(x.cuda())
+    assert there.is_cuda and there.item() == pytest.approx(compiled(x).item(), rel=1e-6)
+    beside(engine.func.vmap(lambda v: v * v.sum()), engine.arange(6.0).reshape(3, 2))
+    beside(engine.func.jacrev(lambda v: v ** 3), x)
+
+    def rosenbrock(x):
+        return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+    for start, dims in ((engine.tensor([-1.2, 1.0]), 0), (engine.tensor([[-1.2, 1.0], [2.0, 0.5]]), 1)):
+        found = engine.optimize.minimize(rosenbrock, start.double().cuda(), batch_dims=dims)
+        assert found.x.is_cuda and engine.allclose(found.x.cpu(), engine.ones(2).double(), atol=1e-3)
+    found = engine.optimize.root(lambda x: x * x - 2, engine.ones(1, dtype=engine.float64, device="cuda"))
+    assert found.x.is_cuda and found.x.item() == pytest.approx(2 ** 0.5)
+
+
+def test_tensors_are_saved_and_loaded_with_their_device(tmp_path):
+    file = tmp_path / "t.pt"
+    engine.save({"x": engine.arange(3, device="cuda:1")}, file)
+    assert engine.load(file)["x"].device == engine.device("cuda:1")
+    assert engine.load(file, map_location="cpu")["x"].is_cpu

@@ -131,6 +131,8 @@ class Batcher:
 
     def _run(self, structure: Any, leaves: list, dims: list, kwargs: dict, count: int) -> tuple[list[Batched], Any]:
         """(results, their structure) for arguments whose batch is in front."""
+        if any(isinstance(x, Tensor) and x.is_cuda for x in leaves):       # traces are the CPU's
+            return self._loop(structure, leaves, dims, kwargs, count)
         key = self._key(structure, leaves, dims, kwargs)
         recorded = self.programs.get(key) if key is not None else None
         if recorded is not None and all(o.fits() for o in recorded.owners):

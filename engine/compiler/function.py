@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import dtypes, tree
+from ..devices import CPU
 from ..tape import modes
 from ..tensor import KIND_OF_NUMPY, Tensor, bump, wrap
 from ..writes import store
@@ -190,6 +191,7 @@ class CompiledFunction:
         self.hits = self.misses = self.rebinds = 0
         self.environment = Environment(function)
         self.eager = ""             # why it runs eagerly
+        self.elsewhere = False      # whether it has run on another device, which was said
         self.last: Variant | None = None
         self.quick: Callable | None = None      # the last program's shortest way
         self.quick_count = -1
@@ -222,6 +224,9 @@ class CompiledFunction:
         leaves: list = []
         structure = tree.flatten((args, kwargs), leaves)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        for t in tensors:
+            if t._kind.device is not CPU:
+                return self._elsewhere(t, args, kwargs)
         key = (structure, tuple([_described(leaf) for leaf in leaves]), modes.enabled, dtypes.DEFAULT.dtype,
                self.environment.values(), _shared(tensors))
         try:
@@ -305,6 +310,14 @@ class CompiledFunction:
 
     def _give_up(self, reason: str, args, kwargs):
         self._eager(reason)
+        return self.function(*args, **kwargs)
+
+    def _elsewhere(self, t: Tensor, args, kwargs):
+        """A call on a device runs eagerly there, kernel after kernel; calls on the CPU keep their programs."""
+        if not self.elsewhere:
+            self.elsewhere = True
+            name = getattr(self.function, "__qualname__", repr(self.function))
+            warnings.warn(f"compile: {name} runs eagerly on {t.device}: programs are made for the CPU", UserWarning, stacklevel=4)
         return self.function(*args, **kwargs)
 
     def _eager(self, reason: str) -> None:

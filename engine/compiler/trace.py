@@ -48,6 +48,8 @@ class Block:
 
 def _span(array: np.ndarray) -> tuple[int, int]:
     """(lowest address, bytes up to the end of the last element) of an array."""
+    if not isinstance(array, np.ndarray):
+        raise Untraceable("it computes on another device")
     low, high = np.lib.array_utils.byte_bounds(array)
     return low, high - low
 

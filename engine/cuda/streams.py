@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import threading
 from typing import Any, Self
 
 from kernels.cuda import device as cuda
@@ -9,10 +11,16 @@ from kernels.cuda import device as cuda
 from .. import devices
 from .places import index_of
 
+_POOL = 32              # streams of each device and priority; as PyTorch's, they are never destroyed but used in turn
+_pool: dict[tuple[int, int, int], Any] = {}
+_turns = itertools.count()
+_lock = threading.Lock()
+
 
 class Stream:
     """A queue of work of one device. `device`: as elsewhere; `priority`: negative ones run first.
 
+    There are 32 for each device and priority, given out in turn: more `Stream` objects than that share them.
     Memory that a tensor gave back is used again by the stream that it was made for: a tensor that another stream still works on
     must be kept until that stream was waited for.
     """
@@ -20,8 +28,12 @@ class Stream:
     def __init__(self, device: Any = None, priority: int = 0) -> None:
         self.index = index_of(device)
         self._library = cuda.get(self.index).library
-        self._library.bind(self.index)
-        self._handle = self._library.make("cuStreamCreateWithPriority", 1, priority)        # 1: waits for no other stream
+        place = self.index, priority, next(_turns) % _POOL
+        with _lock:
+            if place not in _pool:
+                self._library.bind(self.index)
+                _pool[place] = self._library.make("cuStreamCreateWithPriority", 1, priority)     # 1: waits for no other stream
+        self._handle = _pool[place]
         self.priority = priority
 
     @property
@@ -35,15 +47,18 @@ class Stream:
 
     def query(self) -> bool:
         """Whether all work has ended."""
+        self._library.bind(self.index)          # the default stream means that of the bound device
         return self._library.done("cuStreamQuery", self._handle)
 
     def synchronize(self) -> None:
         """Wait until all work has ended."""
+        self._library.bind(self.index)
         self._library.call("cuStreamSynchronize", self._handle)
 
     def wait_event(self, event: Event) -> None:
         """Later work of this stream waits for an event."""
         if event._handle is not None:
+            self._library.bind(self.index)
             self._library.call("cuStreamWaitEvent", self._handle, event._handle, 0)
 
     def wait_stream(self, stream: Stream) -> None:

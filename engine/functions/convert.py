@@ -16,9 +16,9 @@ import numpy as np
 from kernels.book import BOOK
 
 from .. import devices, dtypes
-from ..dispatch import cast
+from ..dispatch import cast, store
 from ..tape import Node, clock, edge_of, modes
-from ..tensor import KIND, Kind, Tensor, wrap
+from ..tensor import KIND, Kind, Tensor, storage_of, wrap
 from .create import moved, native, place
 from .registry import public
 
@@ -94,16 +94,17 @@ def through_host(function: Callable) -> Callable:
                       if isinstance(a, Tensor) and a._kind.device is not devices.CPU), None)
         if where is None:
             return function(*args, **options)
-        there = [moved_recorded(a, devices.CPU) if isinstance(a, Tensor) else a for a in args]
-        return _brought(function(*there, **{k: moved_recorded(v, devices.CPU) if isinstance(v, Tensor) else v
-                                            for k, v in options.items()}), where)
+        there = {name: _brought(value, devices.CPU) for name, value in options.items()}
+        return _brought(function(*_brought(args, devices.CPU), **there), where)
     return call
 
 
 def _brought(made: Any, where: devices.device) -> Any:
-    """Tensors, and tuples and lists of them, on a device."""
+    """Tensors, and tuples, lists and records of them, on a device."""
     if isinstance(made, Tensor):
         return moved_recorded(made, where)
+    if isinstance(made, dict):
+        return type(made)({name: _brought(value, where) for name, value in made.items()})
     if isinstance(made, tuple) and hasattr(made, "_fields"):
         return type(made)(*(_brought(m, where) for m in made))
     return type(made)([_brought(m, where) for m in made]) if isinstance(made, (tuple, list)) else made
@@ -145,6 +146,30 @@ def cuda(self: Tensor, device: Any = None, non_blocking: bool = False, memory_fo
     if where.type != "cuda":
         raise RuntimeError(f"Invalid device, must be cuda device, got {where}")
     return moved_recorded(self, where)
+
+
+@public(function=False)
+def pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """A copy in page-locked host memory, from which a GPU copies faster; itself if it is there. RuntimeError without a GPU."""
+    if is_pinned(self):
+        return self
+    if self.is_cuda:
+        raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
+    if not devices._cuda_devices()[0]:
+        raise RuntimeError("Cannot access accelerator device when none is available: pin_memory needs a CUDA device")
+    from kernels.cuda import device as cuda
+    place = cuda.get(cuda.current())
+    place.library.bind(place.index)
+    memory = np.asarray(place.library.pinned(self.nbytes))
+    made = wrap(memory.view(self._array.dtype).reshape(self._array.shape) if self._array.size else self._array.copy(), self._kind)
+    store(made._array, self._array)
+    return made
+
+
+@public(function=False)
+def is_pinned(self: Tensor, device: Any = None) -> bool:
+    """Whether the tensor lies in page-locked host memory."""
+    return type(getattr(storage_of(self._array), "base", None)).__name__ == "Pinned" and self.is_cpu
 
 
 @public(function=False, name="type")

@@ -13,6 +13,7 @@ import numpy as np
 from kernels.solvers.levenberg_marquardt import LOSSES, levenberg_marquardt
 
 from .. import func
+from ..functions.convert import through_host
 from ..functions.registry import PUBLIC
 from ..tensor import Tensor, wrap
 from .implicit import Conditions, differentiable
@@ -31,6 +32,7 @@ MESSAGES = {
 }
 
 
+@through_host
 def least_squares(residuals: Callable[..., Tensor], x0: Any, args: tuple = (), *, bounds: Any = (-math.inf, math.inf),
                   ftol: float | None = None, xtol: float | None = None, gtol: float | None = None, x_scale: Any = "jac",
                   loss: str = "linear", f_scale: float = 1.0, max_nfev: int | None = None, verbose: int = 0,

@@ -19,6 +19,7 @@ from kernels.solvers.machine import AGAIN, HESSIAN, SUCCESSES, VALUE_AND_GRAD, W
 from .. import dtypes, tree
 from ..compiler import trace
 from ..compiler.environment import Environment
+from ..devices import CPU
 from ..tape import modes
 from ..tensor import KIND_OF_NUMPY, Tensor, wrap
 from . import objective as objectives
@@ -50,7 +51,7 @@ def minimize(fun: Callable, x0: Any, args: Any = (), method: str = "lbfgs", boun
     tensors; for lbfgs, gd, adam and nelder-mead. `tol` sets all tolerances of the method. `callback(x)` is called after every
     iteration, or `callback(intermediate_result=...)` where it has that parameter; it may raise StopIteration. `batch_dims=1`:
     each row of x0 is a problem of its own; `x` and `jac` then have x0's shape, and the other entries are tensors with one
-    element a row.
+    element a row. A start on CUDA, and its `args`, are copied to the host, where the solvers run; the result goes back.
 
     Options, with their defaults in `kernels.solvers`: `gtol` (largest element of the gradient, projected onto the bounds, at
     convergence), `ftol` (relative change of the value in one iteration), `maxiter`, `maxfun`, further ones by method, and for all
@@ -74,6 +75,8 @@ def _minimize(fun, x0, args, method, bounds, tol, options, callback, batch_dims)
     if not callable(fun):
         raise TypeError(f"minimize: fun must be a function, not {type(fun).__name__}")
     name = _method(method)
+    if isinstance(x0, Tensor) and x0.is_cuda:
+        return _over_host(fun, x0, args, method, bounds, tol, options, callback, batch_dims)
     args = args if isinstance(args, tuple) else (args,)
     if trace.running or (args and modes.enabled and _requires_grad(args)):
         from . import implicit
@@ -102,6 +105,14 @@ def _minimize(fun, x0, args, method, bounds, tol, options, callback, batch_dims)
         each = _after_each(plan, callback, notes, shape)
     progress = Progress(name, settings.get("maxiter", 1 << 31)) if reports.get("disp") else None
     return plan.solve(start, args, batch_dims, each, progress, notes)
+
+
+def _over_host(fun, x0: Tensor, args, *rest) -> OptimizeResult:
+    """A start on a device: the solvers are the host's, so `fun` sees tensors of the CPU; the result goes where the start was."""
+    from ..functions.convert import moved_recorded
+    here = tuple(moved_recorded(a, CPU) if isinstance(a, Tensor) else a for a in (args if isinstance(args, tuple) else (args,)))
+    found = _minimize(fun, moved_recorded(x0, CPU), here, *rest)
+    return OptimizeResult({k: moved_recorded(v, x0.device) if isinstance(v, Tensor) else v for k, v in found.items()})
 
 
 class MinimizePlan(Plan):

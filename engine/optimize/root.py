@@ -16,6 +16,7 @@ from kernels.solvers.levenberg_marquardt import levenberg_marquardt
 from kernels.solvers.machine import Solver
 
 from ..errors import ShapeError
+from ..functions.convert import through_host
 from ..tensor import Tensor
 from .implicit import Conditions, differentiable
 from .residuals import Run, objective, start
@@ -35,6 +36,7 @@ MESSAGES = {
 }
 
 
+@through_host
 def root(fun: Callable[..., Tensor], x0: Any, args: tuple = (), method: str = "hybr", *, tol: float | None = None,
          callback: Callable[[Tensor], Any] | None = None, options: dict[str, Any] | None = None,
          compile: bool = True) -> OptimizeResult:

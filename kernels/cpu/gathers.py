@@ -354,6 +354,8 @@ def as_contiguous(x: np.ndarray) -> np.ndarray:
 def as_int64(index: np.ndarray) -> np.ndarray:
     """An index array as int64."""
     dtype = index.dtype
+    if index.__class__ is not ndarray and isinstance(dtype, buffers.Elsewhere):
+        return index.cast("int64")
     return index if dtype is INT64 or dtype == INT64 else cast_ufunc(dtype.name, "int64")(index, out=...)
 
 

@@ -125,6 +125,12 @@ class Library:
         """Give memory back to the driver; waits for the device."""
         self.call("cuMemFree_v2", ctypes.c_uint64(address))
 
+    def pinned(self, nbytes: int) -> Pinned:
+        """Page-locked host memory, which a device copies to and from without the processor."""
+        found = ctypes.c_void_p()
+        self.call("cuMemHostAlloc", ctypes.byref(found), ctypes.c_size_t(max(1, nbytes)), 1)       # 1: for all contexts
+        return Pinned(self, found.value, nbytes)
+
     def upload(self, address: int, source: int, nbytes: int, stream: Any) -> None:
         """Host to device. Pageable memory is read before the call returns."""
         self.call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), ctypes.c_void_p(source), ctypes.c_size_t(nbytes), stream)
@@ -167,6 +173,17 @@ class Library:
         self.call("cuModuleLoadData", ctypes.byref(module), text)
         self.call("cuModuleGetFunction", ctypes.byref(found), module, program.symbol.encode())
         return Function(self, program, found)
+
+
+class Pinned:
+    """Page-locked host memory as NumPy takes it, given back when the object dies."""
+
+    def __init__(self, library: Library, address: int, nbytes: int):
+        self.library, self.address = library, address
+        self.__array_interface__ = {"data": (address, False), "shape": (nbytes,), "typestr": "|u1", "version": 3}
+
+    def __del__(self):
+        self.library.call("cuMemFreeHost", ctypes.c_void_p(self.address))
 
 
 class Function:

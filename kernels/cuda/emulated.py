@@ -9,14 +9,17 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import threading
 import time
 from typing import Any
 
 import numpy as np
 
 from . import ptx
+from .ptx.memory import GLOBAL_BASE
 
 DEVICES, CAPACITY = 2, 1 << 30          # emulated devices, and the bytes of each
+_REACH = 40                             # log2 of the addresses that each device gives out, so that none means two things
 _INVALID, _OUT_OF_MEMORY, _NOT_FOUND = 1, 2, 500
 _WORDS = {_INVALID: b"invalid argument", _OUT_OF_MEMORY: b"out of memory", _NOT_FOUND: b"named symbol not found"}
 _SIZES = {"b8": 1, "u8": 1, "s8": 1, "u16": 2, "s16": 2, "b16": 2, "u32": 4, "s32": 4, "b32": 4, "f32": 4, "u64": 8, "s64": 8,
@@ -39,17 +42,22 @@ def _give(reference: Any, value: Any) -> int:
     return 0
 
 
+class _Bound(threading.local):
+    """The device that a thread has bound, as the driver keeps it."""
+
+    index = 0
+
+
 class Functions:
     """cuInit, cuMemAlloc_v2 and so on. All devices share addresses, as under unified addressing."""
 
     def __init__(self):
         self.memories = [ptx.Memory(CAPACITY) for _ in range(DEVICES)]
         for k, memory in enumerate(self.memories):
-            memory._next += k << 40             # no address means two things
-        self.current = 0
+            memory._next += k << _REACH
+        self._bound = _Bound()
         self._handles = itertools.count(1 << 12)
         self._things: dict[int, Any] = {}
-        self.launches = 0
 
     # --- devices ----------------------------------------------------------------------------------------------------------
 
@@ -81,31 +89,43 @@ class Functions:
         return _give(context, 1 + _number(device))
 
     def cuCtxSetCurrent(self, context: Any) -> int:
-        self.current = _number(context) - 1
+        self._bound.index = _number(context) - 1
         return 0
 
     def cuCtxSynchronize(self) -> int:
         return 0
 
     def cuMemGetInfo_v2(self, free: Any, total: Any) -> int:
-        _give(free, CAPACITY - self.memories[self.current].allocated)
+        _give(free, CAPACITY - self._current.allocated)
         return _give(total, CAPACITY)
 
     # --- memory -------------------------------------------------------------------------------------------------------------
 
+    @property
+    def _current(self) -> ptx.Memory:
+        return self.memories[self._bound.index]
+
     def _memory(self, address: int) -> ptx.Memory:
-        base = self.memories[0]._next >> 40
-        return self.memories[1] if address >> 40 > base else self.memories[0]
+        k = (address - GLOBAL_BASE) >> _REACH
+        return self.memories[k if 0 <= k < DEVICES else 0]          # where it is none's, any of them says so
 
     def cuMemAlloc_v2(self, address: Any, size: Any) -> int:
         try:
-            return _give(address, self.memories[self.current].allocate(_number(size)))
+            return _give(address, self._current.allocate(_number(size)))
         except MemoryError:
             return _OUT_OF_MEMORY
 
     def cuMemFree_v2(self, address: Any) -> int:
         self._memory(_number(address)).free(_number(address))
         return 0
+
+    def cuMemHostAlloc(self, address: Any, size: Any, flags: int) -> int:
+        memory = (ctypes.c_uint8 * _number(size))()
+        self._things[ctypes.addressof(memory)] = memory
+        return _give(address, ctypes.addressof(memory))
+
+    def cuMemFreeHost(self, address: Any) -> int:
+        return 0 if self._things.pop(_number(address), None) is not None else _INVALID
 
     def cuMemcpyHtoDAsync_v2(self, target: Any, source: Any, size: Any, stream: Any) -> int:
         data = np.frombuffer((ctypes.c_uint8 * _number(size)).from_address(_number(source)), np.uint8)
@@ -188,7 +208,5 @@ class Functions:
             at += size
         if at != len(data):
             return _INVALID
-        self.launches += 1
-        memory = self.memories[self.current]
-        program.launch(symbol, (x, y, z), (threads_x, threads_y, threads_z), given, memory, shared, count=False)
+        program.launch(symbol, (x, y, z), (threads_x, threads_y, threads_z), given, self._current, shared, count=False)
         return 0

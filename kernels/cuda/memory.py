@@ -3,7 +3,8 @@
 Asking the driver costs as much as several launches, and giving back waits for the device. A block that dies goes to the free ones
 of its stream and is given out again to work on that stream, which is in order; no waiting. Sizes are rounded up to eight steps for
 each power of two, so that they recur. Emulated memory is not cached: there each array is an allocation of its own, so that a
-step beyond its end or a use after its end is noticed. Called by `kernels.cuda.device`.
+step beyond its end or a use after its end is noticed. Blocks die in finalizers, which run anywhere, also inside these functions:
+they only hand over (`Memory.release`) and never wait. Called by `kernels.cuda.device`.
 """
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class Block:
         self.memory, self.address, self.nbytes, self.stream = memory, address, nbytes, stream
 
     def __del__(self):
-        self.memory.release(self)
+        self.memory.release(self.address, self.nbytes, self.stream)
 
 
 class Memory:
@@ -40,7 +41,8 @@ class Memory:
     def __init__(self, library: Library, index: int):
         self.library, self.index = library, index
         self.free: dict[tuple[Any, int], deque] = defaultdict(deque)       # (stream, size) -> addresses
-        self.lock = threading.RLock()           # reentrant: a block may die while another is made
+        self.dead: deque[tuple[int, int, Any]] = deque()        # handed over by finalizers, not counted yet
+        self.lock = threading.Lock()
         self.allocated = self.reserved = self.most_allocated = self.most_reserved = 0
 
     def take(self, nbytes: int, stream: Any) -> Block:
@@ -48,45 +50,71 @@ class Memory:
 
         OutOfMemoryError says what was asked, held and free.
         """
-        emulated = self.library.emulated
-        size = max(1, nbytes) if emulated else rounded(nbytes)
-        with self.lock:
-            waiting = self.free.get((stream, size))
-            if waiting:
-                address = waiting.pop()
-            else:
-                self.library.bind(self.index)
-                address = self.library.allocate(size)
-                if not address:
-                    self.empty()
-                    address = self.library.allocate(size)
-                if not address:
-                    raise self._exhausted(nbytes)
-                self.reserved += size
-                self.most_reserved = max(self.most_reserved, self.reserved)
-            self.allocated += size
-            self.most_allocated = max(self.most_allocated, self.allocated)
+        size = max(1, nbytes) if self.library.emulated else rounded(nbytes)
+        try:
+            with self.lock:
+                self._bury()
+                waiting = self.free.get((stream, size))
+                address = waiting.pop() if waiting else self._more(size, nbytes)
+                self.allocated += size
+                self.most_allocated = max(self.most_allocated, self.allocated)
+        finally:
+            self._settle()
         return Block(self, address, size, stream)
 
-    def release(self, block: Block) -> None:
-        """A block has died."""
-        with self.lock:
-            self.allocated -= block.nbytes
-            if self.library.emulated:
-                self.reserved -= block.nbytes
-                self.library.free(block.address)
-            else:
-                self.free[block.stream, block.nbytes].append(block.address)
+    def release(self, address: int, nbytes: int, stream: Any) -> None:
+        """A block has died. Takes effect at once, or when the thread that is busy with this memory has finished."""
+        self.dead.append((address, nbytes, stream))
+        self._settle()
 
     def empty(self) -> None:
         """Give all free blocks back to the driver."""
-        with self.lock:
-            self.library.bind(self.index)
-            for (_, size), waiting in self.free.items():
-                while waiting:
-                    self.library.free(waiting.pop())
-                    self.reserved -= size
-            self.free.clear()
+        try:
+            with self.lock:
+                self._bury()
+                self.library.bind(self.index)
+                self._empty()
+        finally:
+            self._settle()
+
+    def _more(self, size: int, nbytes: int) -> int:
+        """The address of a new block from the driver; the cache is given back where it stands in the way."""
+        self.library.bind(self.index)
+        address = self.library.allocate(size)
+        if not address:
+            self._empty()
+            address = self.library.allocate(size)
+        if not address:
+            raise self._exhausted(nbytes)
+        self.reserved += size
+        self.most_reserved = max(self.most_reserved, self.reserved)
+        return address
+
+    def _settle(self) -> None:
+        """Bury the dead unless someone holds the lock; whoever holds it comes here after letting it go, so none is forgotten."""
+        while self.dead and self.lock.acquire(blocking=False):
+            try:
+                self._bury()
+            finally:
+                self.lock.release()
+
+    def _bury(self) -> None:
+        """Count the dead blocks and make them free. The caller holds the lock."""
+        while self.dead:
+            address, nbytes, stream = self.dead.popleft()
+            self.allocated -= nbytes
+            if self.library.emulated:
+                self.reserved -= nbytes
+                self.library.free(address)
+            else:
+                self.free[stream, nbytes].append(address)
+
+    def _empty(self) -> None:
+        for (_, size), waiting in self.free.items():
+            while waiting:
+                self.library.free(waiting.pop())
+                self.reserved -= size
+        self.free.clear()
 
     def _exhausted(self, nbytes: int) -> OutOfMemoryError:
         free, total = self.library.memory_info(self.index)
