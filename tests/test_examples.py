@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from cuda_checks import needs_numba_cuda
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -185,15 +186,33 @@ def check_mandelbrot(text):
     assert numbers(r"by hand differ by (\S+) of it", text)[0] < 1e-10
 
 
+def check_gpu(text):
+    first, last = numbers(r"step +\d+: loss (\S+)", text)
+    assert last < 0.5 * first
+    rate, frequency = numbers(r"rate and frequency \[(\S+), (\S+)\]", text)
+    assert 0.3 < rate < 0.5 and 3.7 < frequency < 4.0
+
+
 CHECKS = {"network": check_network, "paraboloids": check_paraboloids, "optimizers": check_optimizers,
           "activations": check_activations, "digits": check_digits, "convolution": check_convolution, "sine": check_sine,
           "graph": check_graph, "compiled_step": check_compiled_step, "robot_arm": check_robot_arm, "branches": check_branches,
-          "isotherm": check_isotherm, "kepler": check_kepler, "heat": check_heat, "mandelbrot": check_mandelbrot}
+          "isotherm": check_isotherm, "kepler": check_kepler, "heat": check_heat, "mandelbrot": check_mandelbrot, "gpu": check_gpu}
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_example(name):
     CHECKS[name](run(f"examples/{name}.py", "--quick"))
+
+
+@needs_numba_cuda
+def test_the_gpu_example_on_an_emulated_device(monkeypatch):
+    here = run("examples/gpu.py", "--quick")
+    monkeypatch.setenv("ENGINE_CUDA", "emulate")
+    there = run("examples/gpu.py", "--quick")
+    assert "emulated device" in there and re.search(r"held by tensors: \S+ bytes", there)
+    check_gpu(there)
+    for pattern in (r"step +\d+: loss (\S+)", r"rate and frequency \[(\S+), (\S+)\]"):
+        assert numbers(pattern, there) == pytest.approx(numbers(pattern, here), abs=2e-3)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.py")), ids=lambda file: file.stem)
