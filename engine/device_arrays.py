@@ -141,7 +141,9 @@ class DeviceArray:
             if not (part is None or part is ... or isinstance(part, slice) or (hasattr(part, "__index__")
                                                                                and not getattr(part, "ndim", 0))):
                 raise TypeError(f"an array on {self.place} takes basic indices only, not {type(part).__name__}")
-        return self.over(self.shadow[(*parts, ...)] if ... not in [p for p in parts if p is ...] else self.shadow[parts])
+        if not any(part is ... for part in parts):
+            parts = (*parts, ...)               # all ints would give a number, which NumPy would read
+        return self.over(self.shadow[parts])
 
     def __setitem__(self, index: Any, value: Any) -> None:
         store(self[index], value if isinstance(value, DeviceArray) else np.asarray(value).astype(self.dtype.numpy))

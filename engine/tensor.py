@@ -607,6 +607,9 @@ def address_of(array: np.ndarray) -> int:
 
 def storage_of(array: np.ndarray) -> np.ndarray:
     """The array that owns the memory, or that lies over a pooled buffer or the memory of others."""
+    if not isinstance(array, np.ndarray):
+        whole = array.base
+        return array if whole is None else whole
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array

@@ -136,6 +136,7 @@ def test_views_share_memory_and_in_place_writes_reach_them():
     x = engine.arange(12.0, device="cuda").reshape(3, 4)
     row, turned, part = x[1], x.t(), x[:, 1::2]
     assert row.data_ptr() == x.data_ptr() + 16 and turned.stride() == (1, 4) and part.stride() == (4, 2)
+    assert (row.storage_offset(), part.storage_offset(), x.storage_offset()) == (4, 1, 0) and part._base is not None
     row += 10
     part[0] = -1.0
     turned[3, 2] = 99
