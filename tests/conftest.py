@@ -30,3 +30,17 @@ def clean_book():
     for name in [n for n in BOOK if n not in before]:
         del BOOK[name]
     BOOK.update(before)
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    """ENGINE_CUDA=emulate inside one test; `engine.cuda`."""
+    import engine
+    from engine import devices
+    from kernels.cuda import device as places
+    monkeypatch.setenv("ENGINE_CUDA", "emulate")
+    devices._cuda_devices.cache_clear()
+    yield engine.cuda
+    places.state.device = 0
+    places.state.streams.clear()
+    devices._cuda_devices.cache_clear()

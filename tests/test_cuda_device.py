@@ -18,22 +18,10 @@ from cuda_checks import needs_numba_cuda
 
 import engine
 from engine import devices
-from kernels.cuda import device as places
 from kernels.cuda import driver, ptx
 from kernels.cuda.compiler import Program
 from kernels.cuda.emulated import CAPACITY, Functions
 from kernels.cuda.memory import Memory, rounded
-
-
-@pytest.fixture
-def emulated(monkeypatch):
-    monkeypatch.setenv("ENGINE_CUDA", "emulate")
-    devices._cuda_devices.cache_clear()
-    yield engine.cuda
-    places.state.device = 0
-    places.state.streams.clear()
-    devices._cuda_devices.cache_clear()
-
 
 # --- the driver ---------------------------------------------------------------------------------------------------------------
 

@@ -11,19 +11,11 @@ import pytest
 from cuda_checks import agree, needs_numba_cuda
 
 import engine
-from engine import devices, nn, testing
+from engine import nn, testing
 from engine.nn import functional as F
 from kernels.book import BOOK, Structural
 
-pytestmark = needs_numba_cuda
-
-
-@pytest.fixture(autouse=True)
-def emulated(monkeypatch):
-    monkeypatch.setenv("ENGINE_CUDA", "emulate")
-    devices._cuda_devices.cache_clear()
-    yield
-    devices._cuda_devices.cache_clear()
+pytestmark = [needs_numba_cuda, pytest.mark.usefixtures("emulated")]
 
 
 def moved(value, device="cuda"):

@@ -16,6 +16,10 @@ from collections.abc import Callable
 RECORDS: dict[str, str] = {
     **dict.fromkeys(("matmul", "bmm", "mv", "dot", "addmm", "addmv", "addr", "baddbmm"), "products"),
     **dict.fromkeys(("softmax", "log_softmax", "softmax_backward", "log_softmax_backward"), "rows"),
+    **dict.fromkeys(("index", "index_select", "take", "masked_select", "embedding", "gather", "sorted_values", "stable_values",
+                     "topk_values"), "gathers"),
+    **dict.fromkeys(("index_backward", "index_put", "put", "index_add", "index_copy", "index_fill", "index_fill_value",
+                     "masked_scatter", "index_clear", "gather_backward", "scatter", "scatter_add", "scatter_clear"), "scatters"),
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin"), "rows"),
 }
 
