@@ -219,7 +219,7 @@ class Fold(Operator):
 
     def on_arrays(self, x, dims=None, keepdim=False, **extra):
         if hasattr(x, "compute"):
-            return x.compute(self, (x,), {"dims": dims, "keepdim": keepdim})
+            return x.compute(self, (x, *extra.get("extra", ())), {"dims": dims, "keepdim": keepdim})
         from .cpu.folds import run
         return run(self.kernel or self, np.asarray(x), dims, keepdim, **extra)
 

@@ -1,7 +1,7 @@
 """The acceptance tests of autograd and networks with every new tensor on an emulated CUDA device, in a process of their own.
 
-Two things are the CPU's alone, as in PyTorch: `numpy()` without a copy, and printing without `device=`. So here `numpy` copies and
-the device is not printed. Skipped where the acceptance tests do not lie beside the checkout.
+Three things are the CPU's alone, as in PyTorch: sharing memory by `numpy()` and `from_numpy`, and printing without `device=`. So
+here the two copy and the device is not printed. Skipped where the acceptance tests do not lie beside the checkout.
 """
 import os
 import subprocess
@@ -19,6 +19,8 @@ import engine
 
 share = engine.Tensor.numpy
 engine.Tensor.numpy = lambda self, *, force=False: share(self if self.is_cpu else self.cpu(), force=force)
+taken = engine.from_numpy
+engine.from_numpy = lambda array: taken(array).cuda()
 shown = engine.Tensor.__repr__
 engine.Tensor.__repr__ = lambda self, **options: shown(self, **options).replace(", device='cuda:0'", "")
 

@@ -60,7 +60,7 @@ def _placed(x, shape, order):
     return out
 
 
-@structural(["x"], linear=True, function=False, method=False, node="PixelShuffleBackward0",
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="PixelShuffleBackward0",
             adjoint=lambda g, factor: BOOK["pixel_unshuffle"](g, factor=factor))
 def pixel_shuffle(x, factor):
     """(..., c r r, h, w) as (..., c, h r, w r): channels become pixels. Shi et al., Real-time super-resolution (2016)."""
@@ -69,7 +69,7 @@ def pixel_shuffle(x, factor):
     return _placed(x, shape, (*range(k), k, k + 3, k + 1, k + 4, k + 2)).reshape(*lead, c // factor**2, h * factor, w * factor)
 
 
-@structural(["x"], linear=True, function=False, method=False, node="PixelUnshuffleBackward0",
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="PixelUnshuffleBackward0",
             adjoint=lambda g, factor: BOOK["pixel_shuffle"](g, factor=factor))
 def pixel_unshuffle(x, factor):
     """(..., c, h r, w r) as (..., c r r, h, w): pixels become channels, the inverse of pixel_shuffle."""
@@ -78,7 +78,7 @@ def pixel_unshuffle(x, factor):
     return _placed(x, shape, (*range(k), k, k + 2, k + 4, k + 1, k + 3)).reshape(*lead, c * factor**2, h // factor, w // factor)
 
 
-@structural(["x"], linear=True, function=False, method=False, node="ChannelShuffleBackward0",
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="ChannelShuffleBackward0",
             adjoint=lambda g, groups, x_shape: BOOK["channel_shuffle"](g, groups=x_shape[1] // groups))
 def channel_shuffle(x, groups):
     """Channels of `groups` groups interleaved: channel g c + k becomes k groups + g. Zhang et al., ShuffleNet (2018)."""

@@ -217,7 +217,7 @@ _affine("addbmm", _sum_of_products, _sum_of_products_adjoint, "beta * input + al
 
 # --- others -----------------------------------------------------------------------------------------------------------
 
-@structural(["x"], linear=True, function=False, method=False, node="UnsafeViewBackward0", like=np.reshape,
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, node="UnsafeViewBackward0", like=np.reshape,
             adjoint=lambda g, x_shape: BOOK["reshape"](g, shape=x_shape),
             samples=lambda rng, dtype: iter([(_matrices(dtype, rng, (2, 6)), {"shape": (3, 4)})]))
 def unsafe_view(x, shape):
@@ -225,7 +225,7 @@ def unsafe_view(x, shape):
     return x.reshape(shape)
 
 
-@structural(["x"], linear=True, function=False, dtypes=NUMBERS, like=np.trace,
+@structural(["x"], anywhere=True, linear=True, function=False, dtypes=NUMBERS, like=np.trace,
             adjoint=lambda g, x_shape, x_kind: BOOK["trace_backward"](g, shape=x_shape),
             samples=lambda rng, dtype: iter([(_matrices(dtype, rng, s), {}) for s in ((3, 3), (2, 4), (3, 1))]))
 def trace(x):

@@ -41,6 +41,9 @@ def _spread_of(x, dims, keepdim, correction, root):
     mean = BOOK["mean"].on_arrays(x, dims, True)
     squares = BOOK["deviations"].on_arrays(x, dims, keepdim, extra=(mean,))
     freedom = max(0.0, float(count_of(dims, x.shape) - correction))
+    if not isinstance(x, np.ndarray):       # of another device
+        value = BOOK["div"].on_arrays(squares, np.float64(freedom))
+        return (BOOK["sqrt"].on_arrays(value) if root else value).cast(TO_REAL(x.dtype.name)), mean
     return _quotient(TO_REAL(x.dtype.name), root)(squares, np.float64(freedom), out=...), mean
 
 
@@ -69,7 +72,7 @@ def _mean_gradient(g, dims, keepdim, x_shape):
     return BOOK["div"](g, count_of(dims, x_shape))
 
 
-_VAR = {"dtypes": FLOATING, "result": TO_REAL, "function": False, "method": False,
+_VAR = {"anywhere": True, "dtypes": FLOATING, "result": TO_REAL, "function": False, "method": False,
         "source": "corrected two-pass algorithm: Chan, Golub, LeVeque, The American Statistician 37 (1983), (1.7)"}
 
 

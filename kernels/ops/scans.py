@@ -46,16 +46,15 @@ def cumprod(x, dim, reverse=False):
     return run(BOOK["prod"], x, dim, bool(reverse))
 
 
-@structural(["x"], linear=True, function=False, method=False,
+@structural(["x"], anywhere=True, linear=True, function=False, method=False,
             adjoint=lambda g, dim, by: BOOK["shift"](g, dim=dim, by=-by, fill=0))
 def shift(x, dim, by, fill):
     """Elements moved by `by` places along a dimension; `fill` moves in, what moves out is lost."""
     from ..cpu.copies import into
-    if not x.ndim:
-        out = np.empty((), x.dtype)
-        out.fill(fill)
-        return out
     out = buffers.empty(x.shape, x.dtype)
+    if not x.ndim:
+        out[...] = fill
+        return out
     n = x.shape[dim]
     by = max(-n, min(n, by))
     rows = (slice(None),) * dim

@@ -82,10 +82,10 @@ class ColumnFetcher:
     def rows(self, index: Tensor | slice) -> list[Tensor]:
         """The batch of indices that are known to be in range."""
         if self.order is not None:
-            index = self.order[index] if index.__class__ is slice else index_select(self.order, 0, index)
+            index = self.order[index] if index.__class__ is slice else index_select(self.order, 0, index.to(self.order.device))
         if index.__class__ is slice:
             return [t[index].clone() for t in self.tensors]
-        return [index_select(t, 0, index) for t in self.tensors]
+        return [index_select(t, 0, index if index.device is t.device else index.to(t.device)) for t in self.tensors]
 
 
 def _columns(dataset: Dataset) -> tuple[tuple[Tensor, ...], Tensor | None] | None:
