@@ -59,19 +59,20 @@ def test_records(op, rng):
                 cases.append((pointwise.gradient(op, dtype, mask), reads, found if isinstance(found, tuple) else (found,)))
     first = cases[0]
     programs = [pointwise.dense(about) for about, *_ in cases] + [pointwise.strided(first[0])]
+    ulp = max(4.0, op.tol / 2)              # one text, but lgamma is another library's; exp(.. - lgamma) widens the difference
 
     def run(device):
         for about, arrays, want in cases:
             outs = outputs(device, about, (SIZE,))
             device.run(launch.pointwise(about, outs, [device.put(a) for a in arrays]))
             for out, w in zip(outs, want, strict=True):
-                agree(device.get(out), w, 4.0, about=about.name)
+                agree(device.get(out), w, ulp, about=about.name)
         about, arrays, want = first         # the same elements backwards, and with gaps
         n = SIZE // 2
         outs = [device.put(np.zeros((n, 2), d))._replace(shape=(n,), strides=(2 * np.dtype(d).itemsize,)) for d in about.out_types]
         device.run(launch.pointwise(about, outs, [device.put(a)._replace(shape=(n,)) for a in arrays]))
         for out, w in zip(outs, want, strict=True):
-            agree(device.get(out), w[:n], 4.0, about=f"{about.name}, strided")
+            agree(device.get(out), w[:n], ulp, about=f"{about.name}, strided")
         return {}
     prove(programs, run, stack=True)
 
