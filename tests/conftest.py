@@ -34,9 +34,12 @@ def clean_book():
 
 @pytest.fixture
 def emulated(monkeypatch):
-    """ENGINE_CUDA=emulate inside one test; `engine.cuda`."""
+    """ENGINE_CUDA=emulate inside one test; `engine.cuda`. ENGINE_TEST_DEVICE=gpu lets the same tests run on the GPU."""
     import engine
     from engine import devices
+    if os.environ.get("ENGINE_TEST_DEVICE") == "gpu":
+        yield engine.cuda
+        return
     from kernels.cuda import device as places
     monkeypatch.setenv("ENGINE_CUDA", "emulate")
     devices._cuda_devices.cache_clear()
