@@ -342,10 +342,7 @@ def _build(data: Any, kind: Kind | None) -> Tensor:
     if isinstance(data, (str, bytes)):
         raise TypeError(f"new(): invalid data type '{cls.__name__}'")
     if hasattr(data, "__cuda_array_interface__"):
-        from .. import device_arrays
-        from ..dlpack import from_interface
-        own = from_interface(data, device_arrays.resolved(devices.device("cuda")))
-        made = wrap(own.copy(), device_arrays.kinds(own.place)[dtypes.by_name(own.dtype.name)])
+        made = _over_device_memory(data).clone()
         return made if kind is None else cast(made, kind)
     if hasattr(data, "__array__") and not isinstance(data, type):       # pandas columns, other libraries' arrays
         return _from_array(np.asarray(data), kind)
@@ -354,6 +351,14 @@ def _build(data: Any, kind: Kind | None) -> Tensor:
     if hasattr(data, "__dlpack__"):
         return _from_array(np.from_dlpack(data), kind)
     raise RuntimeError(f"Could not infer dtype of {cls.__name__}")
+
+
+def _over_device_memory(data: Any) -> Tensor:
+    """A tensor over what an object's `__cuda_array_interface__` describes, on the current device."""
+    from .. import device_arrays
+    from ..dlpack import from_interface
+    array = from_interface(data, device_arrays.resolved(devices.device("cuda")))
+    return wrap(array, KIND_OF_NUMPY[array.dtype])
 
 
 @public(method=False)
@@ -371,10 +376,7 @@ def as_tensor(data: Any, dtype: dtypes.dtype | None = None, device: Any = None) 
         made = from_numpy(data if isinstance(data, np.ndarray) else np.asarray(data))
         made = made if kind is None or kind is made._kind else cast(made, kind)
     elif hasattr(data, "__cuda_array_interface__"):
-        from .. import device_arrays
-        from ..dlpack import from_interface
-        own = from_interface(data, device_arrays.resolved(devices.device("cuda")))
-        made = wrap(own, device_arrays.kinds(own.place)[dtypes.by_name(own.dtype.name)])
+        made = _over_device_memory(data)
         made = made if kind is None else cast(made, kind)
         return made if device is None else made.to(device)
     else:
