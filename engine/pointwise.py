@@ -23,7 +23,7 @@ from .promotion import NUMBERS, broadcast_error, common_device, constant, device
 from .saved import FREED, FREED_TEXT, alias, changed, version_of
 from .tape import Node, clock, edge_of, modes, refresh
 from .tensor import Kind, Tensor, wrap
-from .writes import into
+from .writes import into, straight
 
 new = object.__new__
 
@@ -252,7 +252,10 @@ class PointwiseCaller:
 
     def __call__(self, *operands, out: Tensor | None = None) -> Tensor:
         """Promote, run, record."""
-        result = self.run(*self.promoted(operands))
+        tensors, kind = self.promoted(operands)
+        if out is not None and straight(self, tensors, kind, out):
+            return out
+        result = self.run(tensors, kind)
         return result if out is None else into(out, result)
 
     def promoted(self, operands) -> tuple[list[Tensor], Kind]:

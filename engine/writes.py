@@ -1,7 +1,7 @@
 """In-place operators and `out=`: how a computed value gets into the memory of a tensor, and how its history follows."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from .errors import DeviceError, DTypeError, GradError, ShapeError
 from .large import LARGE
 from .promotion import broadcast_error, constant
 from .tape import Node, clock, edge_of, modes, modes_used
-from .tensor import KIND_OF_NUMPY, Tensor, bump, refuse_writing, wrap
+from .tensor import KIND_OF_NUMPY, Kind, Tensor, bump, refuse_writing, wrap
 
 if TYPE_CHECKING:
     from .general import GeneralCaller
+    from .pointwise import PointwiseCaller
 
 new = object.__new__
 
@@ -141,24 +142,58 @@ def into(out: Tensor, result: Tensor) -> Tensor:
     return write(out, result)
 
 
+def compute(ufunc: Callable, arrays: tuple[np.ndarray, ...], out: np.ndarray) -> None:
+    """Run a pointwise loop into an array of its result's dtype, to whose shape the operands broadcast; ValueError if they do not.
+
+    Memory shared with operands is read before it is written.
+    """
+    if out.size < LARGE or ufunc.__class__ is not np.ufunc:
+        ufunc(*arrays, out)
+    else:
+        sheets.into(ufunc, arrays, out)
+
+
+def straight(caller: PointwiseCaller, tensors: Sequence[Tensor], kind: Kind, out: Tensor) -> bool:
+    """Compute a pointwise result in the memory of `out=` itself, from operands of a kind; False where it needs more than that.
+
+    That is a history, a cast, another shape, another device, or an error to raise: `into` sees to them.
+    """
+    ufunc, result = caller.loops[kind]
+    if not isinstance(out, Tensor) or out._kind is not result or tape.tracked(out) or modes_used.inference or (
+            modes.enabled and any(t.requires_grad for t in tensors)) or not out._array.flags.writeable:
+        return False
+    arrays = tuple([t._array for t in tensors])
+    shape = out._array.shape
+    if any(a.shape != shape for a in arrays) and (not _broadcasts(*arrays) or np.broadcast(*arrays).shape != shape):
+        return False
+    compute(ufunc, arrays, out._array)
+    bump(out)
+    return True
+
+
 def inplace(call: Callable, op: Pointwise | None = None) -> Callable:
     """The in-place method of an operator: compute, then write; straight into the memory where nothing is recorded."""
-    loops = op.apply.loops if op is not None and len(op.inputs) == 2 and op.result is SAME else None
+    loops = op.apply.loops if op is not None and len(op.inputs) < 3 and op.result is SAME else None
+    count = 0 if op is None else len(op.inputs) - 1
 
     def method(self: Tensor, *others: Any, **options: Any) -> Tensor:
         if modes_used.inference:
             refuse_writing(self)
-        if loops is not None and len(others) == 1 and not options and not self._needs and self._view is None:
+        if loops is not None and len(others) == count and not options and not self._needs and self._view is None:
+            if not others:
+                if (not op.floating or self._kind.dtype.category >= 2) and self._array.flags.writeable:
+                    return _direct(self)
+                return write(self, call(self))
             other = others[0]
             if other.__class__ is Tensor and other._kind is self._kind and not other._needs and other._view is None and (
                     not op.floating or self._kind.dtype.category >= 2) and self._array.flags.writeable:
                 return _direct(self, other)
             if other.__class__ is float and self._kind.dtype.category >= 2:
                 return _direct(self, constant(other, self._kind))
-        if not modes.enabled and loops is not None and len(others) == 1 and not options and self._array.flags.writeable:
-            other = others[0]
+        if not modes.enabled and loops is not None and len(others) == count and not options and self._array.flags.writeable:
+            other = others[0] if others else self
             if other.__class__ is Tensor and other._kind is self._kind and (not op.floating or self._kind.dtype.category >= 2):
-                return _direct(self, other)
+                return _direct(self, *others)
         if not modes.enabled or not (tape.tracked(self) or any(
                 isinstance(o, Tensor) and o.requires_grad for o in (*others, *options.values()))):
             return write(self, call(self, *others, **options))
@@ -169,17 +204,15 @@ def inplace(call: Callable, op: Pointwise | None = None) -> Callable:
         handle.settle()
         return write(self, result)
 
-    def _direct(self: Tensor, other: Tensor) -> Tensor:
+    def _direct(self: Tensor, *others: Tensor) -> Tensor:
         array, ufunc = self._array, loops[self._kind][0]
+        arrays = (array, *[other._array for other in others])
         try:
-            if array.size < LARGE or ufunc.__class__ is not np.ufunc:
-                ufunc(array, other._array, array)
-            else:
-                sheets.into(ufunc, (array, other._array), array)
+            compute(ufunc, arrays, array)
         except ValueError as error:
-            shape = np.broadcast_shapes(array.shape, other._array.shape) if _broadcasts(array, other._array) else None
+            shape = np.broadcast_shapes(*[a.shape for a in arrays]) if _broadcasts(*arrays) else None
             if shape is None:
-                raise broadcast_error(op.name, (self, other)) from error
+                raise broadcast_error(op.name, (self, *others)) from error
             raise ShapeError(f"output with shape {list(array.shape)} doesn't match the broadcast shape "
                              f"{list(shape)}") from error
         counter = self._counter
@@ -191,9 +224,9 @@ def inplace(call: Callable, op: Pointwise | None = None) -> Callable:
     return method
 
 
-def _broadcasts(a: np.ndarray, b: np.ndarray) -> bool:
+def _broadcasts(*arrays: np.ndarray) -> bool:
     try:
-        np.broadcast_shapes(a.shape, b.shape)
+        np.broadcast_shapes(*[a.shape for a in arrays])
     except ValueError:
         return False
     return True

@@ -375,3 +375,26 @@ def test_writes_seen_through_numpy_values():
     y = leaf(1.0, 2.0, 3.0) * 1
     y[1:].mul_(10)
     np.testing.assert_array_equal(y.detach().numpy(), [1, 20, 30])
+
+
+@pytest.mark.parametrize("count", [5, 100_000])
+def test_out_that_shares_memory_with_an_operand(count):
+    base = torch.arange(count + 1.0)
+    expected = np.arange(count) + 2 * np.arange(1, count + 1)
+    before = base._version
+    assert torch.add(base[:-1], 2 * base[1:], out=base[1:]).data_ptr() == base.data_ptr() + 4
+    np.testing.assert_array_equal(base.numpy()[1:], expected.astype(np.float32))
+    assert base._version > before                       # a saved value would be refused
+    row = torch.full((3, 1), 7.0)
+    out = torch.zeros(3, 4).T
+    torch.mul(row.T, torch.ones(4, 1), out=out)       # operands broadcast into an output of any layout
+    np.testing.assert_array_equal(out.numpy(), np.full((4, 3), 7.0))
+
+
+def test_unary_in_place_keeps_its_memory():
+    x = torch.rand(70_000)
+    place, expected = x.data_ptr(), np.exp(x.numpy().astype(np.float64))
+    assert x.exp_() is x and x.data_ptr() == place
+    np.testing.assert_allclose(x.numpy(), expected, rtol=1e-6)
+    with pytest.raises(RuntimeError, match="can't be cast"):
+        torch.ones(3, dtype=torch.int64).exp_()

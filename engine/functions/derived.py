@@ -59,7 +59,7 @@ def public_function(op: Pointwise, hot: Callable) -> Callable:
     """The public function with PyTorch's argument names and `out=`."""
     arguments = op.arguments or (("input",) if len(op.inputs) == 1 else ("input", "other", *op.inputs[2:]))
     made = _template(arguments)
-    function = types.FunctionType(made.__code__, {"hot": hot, "into": dispatch.into}, op.name)
+    function = types.FunctionType(made.__code__, {"hot": hot, "general": op.apply}, op.name)
     function.__kwdefaults__, function.__annotations__ = {"out": None}, made.__annotations__
     function.__qualname__, function.__module__ = op.name, "engine"
     function.__doc__ = op.doc + (f"\n\nSource: {op.source}." if op.source else "")
@@ -73,8 +73,7 @@ def _template(arguments: tuple[str, ...]) -> Callable:
     given = ", ".join([f"{name}: Tensor | complex" if k else f"{name}: Tensor" for k, name in enumerate(arguments)])
     space: dict = {}
     exec(f"def template({given}, *, out: Tensor | None = None) -> Tensor:\n"
-         f"    result = hot({names})\n"
-         "    return result if out is None else into(out, result)\n", space)
+         f"    return hot({names}) if out is None else general({names}, out=out)\n", space)
     return space["template"]
 
 

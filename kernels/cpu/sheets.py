@@ -34,6 +34,8 @@ def run(ufunc: np.ufunc, arrays: Sequence[np.ndarray], results: Sequence[np.dtyp
     plan = _plan(tuple([(x.shape, x.strides) for x in arrays]), None)
     if plan.across:
         return run(ufunc, plan.turned(arrays), results)
+    if plan.plain and len(results) == 1:
+        return (_sheet_of(ufunc, plan.sheet) if plan.sheet else ufunc)(*arrays, buffers.empty(plan.memory, results[0]))
     outs = [buffers.empty(plan.memory, d) for d in results]
     if plan.back is not None:
         outs = [out.transpose(plan.back) for out in outs]
@@ -76,13 +78,14 @@ class Plan:
     where nothing is.
     `sheet`: which operands have the dimension of a row; () where one dimension is left; None where there is nothing to do,
     or only NumPy knows how. `across`: operands to turn before anything else, each with its dimensions in the order of memory
-    and the way back.
+    and the way back. `plain`: the kernel takes operands and result as they are.
     """
     memory: tuple[int, ...]
     back: tuple[int, ...] | None
     views: tuple
     sheet: tuple[bool, ...] | None
     across: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...] = ()
+    plain: bool = False
 
     def turned(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The operands, those that lie across copied into the order of memory."""
@@ -205,7 +208,8 @@ def _plan(operands: tuple[Layout, ...], out: Layout | None) -> Plan:
     views = tuple(_view(s, step, groups, shape) for (s, _), step in zip(layouts, steps, strict=True))
     back = None if order == sorted(order) else tuple(order.index(d) for d in range(ndim))
     sheet = tuple(bool(step[groups[-1][-1]]) for step in steps) if len(groups) > 1 else ()
-    return Plan(tuple(shape[d] for d in order), back, views, sheet, across)
+    plain = back is None and not any(views) and not across
+    return Plan(tuple(shape[d] for d in order), back, views, sheet, across, plain)
 
 
 def _steps(layout: Layout, ndim: int) -> list[int]:
