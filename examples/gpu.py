@@ -1,4 +1,4 @@
-"""One script for CPU and GPU: the notebook's network, a kernel of one's own, and what the device holds.
+"""One script for CPU and GPU: the notebook's network, a kernel of one's own, many minimisations at once, what the device holds.
 
     python examples/gpu.py                  on cuda where there is a GPU, else on the CPU
     python examples/gpu.py --quick          a few steps
@@ -51,8 +51,26 @@ def fit(device, steps):
     print(f"    rate and frequency {[round(v, 3) for v in guess.tolist()]}, loss {loss.item():.2e} (sought: 0.5, 4.0)")
 
 
+def rosenbrock(x):
+    """The valley, lowest at (1, 1)."""
+    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+
+
+def minimise(device, starts):
+    """Every start is a problem of its own: on a GPU one thread each, all in one kernel."""
+    torch.manual_seed(0)
+    x0 = 4 * torch.rand(starts, 2, dtype=torch.float64, device=device) - 2
+    torch.optimize.minimize(rosenbrock, x0[:1], batch_dims=1)          # compiled once
+    began = time.perf_counter()
+    found = torch.optimize.minimize(rosenbrock, x0, batch_dims=1)
+    seconds = time.perf_counter() - began
+    reached = ((found.x - 1).abs() < 1e-3).all(1).sum().item()
+    print(f"    {starts:,} starts: {reached:,} ended at (1, 1) after {found.nit.min().item()} to {found.nit.max().item()} "
+          f"iterations, {seconds / starts * 1e6:.2f} us each")
+
+
 def main():
-    parser = argparse.ArgumentParser(description="A network and a kernel of one's own on CPU or GPU.")
+    parser = argparse.ArgumentParser(description="A network, a kernel of one's own and many minimisations on CPU or GPU.")
     parser.add_argument("--quick", action="store_true", help="3 steps instead of 300")
     steps = 3 if parser.parse_args().quick else 300
 
@@ -63,6 +81,8 @@ def main():
     train(device, steps)
     print("A kernel of one's own, fitted")
     fit(device, steps)
+    print("Rosenbrock's function from many starts")
+    minimise(device, 10 if steps == 3 else 10**6 if device.type == "cuda" else 10**5)
     if device.type == "cuda":
         torch.cuda.synchronize()
         print(f"Most memory held by tensors: {torch.cuda.max_memory_allocated():,} bytes")

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 @needs_numba_cuda
-@pytest.mark.parametrize("name", ["test_cuda_tensors.py", "test_cuda_gathers.py"])
+@pytest.mark.parametrize("name", ["test_cuda_tensors.py", "test_cuda_gathers.py", "test_cuda_minimize.py"])
 def test_on_the_gpu(name):
     count, reason = devices._cuda_devices()
     if not count:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 from kernels.book import Fold
 from kernels.cpu.folds import functions as fold_functions
@@ -18,7 +19,7 @@ from kernels.cpu.maps import FLOATING, ITEMSIZE, loaded, stored
 from kernels.cpu.native import Program
 from kernels.symbol import Symbol, called, joints
 
-from .graph import Graph, Guard, Map, Put, Reduce, Ref, Value, core
+from .graph import Graph, Guard, Map, Node, Put, Reduce, Ref, Value, core
 
 MOST = 400              # statements up to which straight-line code pays
 
@@ -64,9 +65,14 @@ class Writer:
             self.statements.append(f"{name} = {text}")
         return name
 
-    def input(self, value: Value, k: int) -> None:
-        """A value that the caller hands in as operand k; elements are loaded where they are used."""
-        self.elements[id(value)] = _Loads(self, value.dtype, k)
+    def input(self, value: Value, load: Callable[[int], str]) -> None:
+        """A value that the caller hands in; `load(position)` is the text of an element, loaded where it is used."""
+        self.elements[id(value)] = _Loads(self, load)
+
+    def nodes(self, nodes: list[Node]) -> None:
+        """The statements of some nodes, in order."""
+        for node in nodes:
+            {Map: self.map, Reduce: self.reduce, Put: self.put}[type(node)](node)
 
     def expression(self, e, compute: str, names: dict[str, str]) -> str:
         """A map's expression over variables."""
@@ -165,22 +171,26 @@ class Writer:
 
 
 class _Loads(dict):
-    def __init__(self, writer: Writer, dtype: str, k: int):
+    def __init__(self, writer: Writer, load: Callable[[int], str]):
         super().__init__()
-        self.writer, self.dtype, self.k = writer, dtype, k
+        self.writer, self.load = writer, load
 
     def __missing__(self, position: int) -> str:
-        found = self[position] = self.writer.let(loaded(self.dtype, f"args[{self.k}]", str(position * ITEMSIZE[self.dtype])))
+        found = self[position] = self.writer.let(self.load(position))
         return found
+
+
+def writer_of(nodes: list[Node]) -> Writer:
+    """A writer for some nodes, whose inputs it has still to be told."""
+    return Writer(joints([e for node in nodes if isinstance(node, Map) for e in node.expressions]))
 
 
 def straight_program(name: str, inputs: list[Value], nodes: list, outputs: list[Value]) -> Program:
     """The kernel of some nodes: operands are `inputs`, then `outputs`, each a whole value in its own layout."""
-    w = Writer(joints([e for node in nodes if isinstance(node, Map) for e in node.expressions]))
+    w = writer_of(nodes)
     for k, v in enumerate(inputs):
-        w.input(v, k)
-    for node in nodes:
-        {Map: w.map, Reduce: w.reduce, Put: w.put}[type(node)](node)
+        w.input(v, lambda position, k=k, d=v.dtype: loaded(d, f"args[{k}]", str(position * ITEMSIZE[d])))
+    w.nodes(nodes)
     for k, v in enumerate(outputs):
         for p, element in w.all_of(v).items():
             w.statements.append(stored(v.dtype, f"args[{len(inputs) + k}]", str(p * ITEMSIZE[v.dtype]), element))

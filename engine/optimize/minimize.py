@@ -16,9 +16,8 @@ import numpy as np
 from kernels import solvers
 from kernels.solvers.machine import AGAIN, HESSIAN, SUCCESSES, VALUE_AND_GRAD, WORDS
 
-from .. import dtypes, tree
+from .. import tree
 from ..compiler import trace
-from ..compiler.environment import Environment
 from ..devices import CPU
 from ..tape import modes
 from ..tensor import KIND_OF_NUMPY, Tensor, wrap
@@ -33,7 +32,7 @@ REPORTS = ("disp", "history")
 OTHER_OPTIONS = {"maxfev": "maxfun", "learning_rate": "lr", "history_size": "maxcor", "max_iter": "maxiter"}
 STAGE, STATUS, NIT, NFEV, NOW_F = (WORDS[k] for k in ("STAGE", "STATUS", "NIT", "NFEV", "NOW_F"))
 _few: dict[Any, dict] = {}              # plans of callables that cannot carry them
-MOST_PLANS, MOST_CALLS, MOST_CALLABLES = 32, 8, 128
+MOST_CALLS, MOST_CALLABLES = 8, 128
 FLOATS = {np.dtype(np.float64), np.dtype(np.float32)}
 PLAIN = {float, int, bool, type(None)}      # options that two calls can be compared by
 
@@ -51,7 +50,9 @@ def minimize(fun: Callable, x0: Any, args: Any = (), method: str = "lbfgs", boun
     tensors; for lbfgs, gd, adam and nelder-mead. `tol` sets all tolerances of the method. `callback(x)` is called after every
     iteration, or `callback(intermediate_result=...)` where it has that parameter; it may raise StopIteration. `batch_dims=1`:
     each row of x0 is a problem of its own; `x` and `jac` then have x0's shape, and the other entries are tensors with one
-    element a row. A start on CUDA, and its `args`, are copied to the host, where the solvers run; the result goes back.
+    element a row. A start on CUDA with `batch_dims=1` is solved there, one problem a thread, by one kernel; `args` may be anywhere,
+    while tensors that `fun` finds elsewhere must be the CPU's. A single start on CUDA is copied to the host, where the solvers
+    run, as are many whose function does not become scalar code (beyond some 2000 operations); results go to x0's device.
 
     Options, with their defaults in `kernels.solvers`: `gtol` (largest element of the gradient, projected onto the bounds, at
     convergence), `ftol` (relative change of the value in one iteration), `maxiter`, `maxfun`, further ones by method, and for all
@@ -75,26 +76,15 @@ def _minimize(fun, x0, args, method, bounds, tol, options, callback, batch_dims)
     if not callable(fun):
         raise TypeError(f"minimize: fun must be a function, not {type(fun).__name__}")
     name = _method(method)
-    if isinstance(x0, Tensor) and x0.is_cuda:
-        return _over_host(fun, x0, args, method, bounds, tol, options, callback, batch_dims)
     args = args if isinstance(args, tuple) else (args,)
+    if isinstance(x0, Tensor) and x0.is_cuda:
+        return _on_cuda(fun, name, x0, args, bounds, tol, options, callback, batch_dims)
     if trace.running or (args and modes.enabled and _requires_grad(args)):
         from . import implicit
         if implicit.tracing() or _requires_grad(args):
             return implicit.minimum(_minimize, fun, x0, args, method, bounds, tol, options, callback, batch_dims)
     start = _start(x0)
-    if batch_dims not in (0, 1):
-        raise ValueError(f"minimize: batch_dims must be 0 or 1, not {batch_dims!r}")
-    if batch_dims and not start.ndim:
-        raise ValueError("minimize: batch_dims=1 needs x0 of at least one dimension")
-    shape = start.shape[batch_dims:]
-    limits = _bounds(bounds, shape, start.dtype)
-    if limits is not None and name not in ("lbfgs", "gd", "adam", "nelder-mead"):
-        raise ValueError(f"minimize: method {name!r} cannot handle bounds; lbfgs, gd, adam and nelder-mead can")
-    solver = solvers.solver("lbfgsb" if name == "lbfgs" and limits is not None else name)
-    settings, reports = _options(name, solver, tol, options)
-    if batch_dims and (callback is not None or reports.get("history")):
-        raise ValueError("minimize: with batch_dims=1 there are neither callbacks nor history")
+    shape, limits, solver, settings, reports = _settled(name, start.shape, start.dtype, bounds, tol, options, callback, batch_dims)
     plan = _plan(fun, name, solver, start, shape, args, limits, settings)
     if not args and bounds is None:
         _remember(fun, (method, KIND_OF_NUMPY[start.dtype], start.shape, tol, batch_dims, options), plan, reports)
@@ -107,33 +97,51 @@ def _minimize(fun, x0, args, method, bounds, tol, options, callback, batch_dims)
     return plan.solve(start, args, batch_dims, each, progress, notes)
 
 
-def _over_host(fun, x0: Tensor, args, *rest) -> OptimizeResult:
-    """A start on a device: the solvers are the host's, so `fun` sees tensors of the CPU; the result goes where the start was."""
+def _settled(name, whole, dtype, bounds, tol, options, callback, batch_dims) -> tuple:
+    """(shape of a problem, bounds, solver, numbers for the solver, what to report) of checked arguments."""
+    if batch_dims not in (0, 1):
+        raise ValueError(f"minimize: batch_dims must be 0 or 1, not {batch_dims!r}")
+    if batch_dims and not whole:
+        raise ValueError("minimize: batch_dims=1 needs x0 of at least one dimension")
+    shape = whole[batch_dims:]
+    limits = _bounds(bounds, shape, dtype)
+    if limits is not None and name not in ("lbfgs", "gd", "adam", "nelder-mead"):
+        raise ValueError(f"minimize: method {name!r} cannot handle bounds; lbfgs, gd, adam and nelder-mead can")
+    solver = solvers.solver("lbfgsb" if name == "lbfgs" and limits is not None else name)
+    settings, reports = _options(name, solver, tol, options)
+    if batch_dims and (callback is not None or reports.get("history")):
+        raise ValueError("minimize: with batch_dims=1 there are neither callbacks nor history")
+    return shape, limits, solver, settings, reports
+
+
+def _on_cuda(fun, name, x0: Tensor, args: tuple, bounds, tol, options, callback, batch_dims) -> OptimizeResult:
+    """A start on a device: many problems by one kernel there, a single one on the host; the result is where the start was."""
+    whole, dtype = tuple(x0.shape), x0._kind.numpy
+    if batch_dims == 1 and dtype in FLOATS and x0.numel() and not trace.running and not (modes.enabled and _requires_grad(args)):
+        from . import on_device
+        _, limits, solver, settings, reports = _settled(name, whole, dtype, bounds, tol, options, callback, batch_dims)
+        progress = Progress(name, settings.get("maxiter", 1 << 31)) if reports.get("disp") else None
+        found = on_device.minimum(fun, x0, args, solver, settings, limits, _plans(fun, "_device_plans"), progress)
+        if found is not None:
+            return found
     from ..functions.convert import moved_recorded
-    here = tuple(moved_recorded(a, CPU) if isinstance(a, Tensor) else a for a in (args if isinstance(args, tuple) else (args,)))
-    found = _minimize(fun, moved_recorded(x0, CPU), here, *rest)
+    here = tuple(moved_recorded(a, CPU) if isinstance(a, Tensor) else a for a in args)
+    found = _minimize(fun, moved_recorded(x0, CPU), here, name, bounds, tol, options, callback, batch_dims)
     return OptimizeResult({k: moved_recorded(v, x0.device) if isinstance(v, Tensor) else v for k, v in found.items()})
 
 
-class MinimizePlan(Plan):
+class MinimizePlan(Plan, objectives.Watched):
     """A plan of `minimize`."""
 
     def __init__(self, fun: Callable, shape: tuple[int, ...], *rest: Any):
         super().__init__(*rest)
         self.shape = shape
-        self.environment = Environment(fun)
-        self.expected = self.environment.values()
-        self.default = dtypes.DEFAULT.dtype
+        self.watch(fun, self.objective)
         self.kind = KIND_OF_NUMPY[self.dtype]
         self.gradient = VALUE_AND_GRAD in self.solver.requests or HESSIAN in self.solver.requests
         self.plain = self.n < 1 << 15               # nothing but the kernel is needed
         self.usual = self.solver.requests == (VALUE_AND_GRAD,) and not self.solver.matrices      # in what it gives back
         self.ready: list[State] = []
-
-    def fits(self) -> bool:
-        """Whether the function would be traced to the same programs."""
-        return ((not self.environment.readers or self.environment.values() == self.expected)
-                and dtypes.DEFAULT.dtype is self.default and (not self.objective.owners or self.objective.fits()))
 
     def quick(self, start: np.ndarray) -> OptimizeResult:
         """Solve without arguments, bounds, callback and reports."""
@@ -171,7 +179,7 @@ class MinimizePlan(Plan):
         captured = self.begin(state, start.reshape(rows, self.n), args)
         self._go(state, args, each, progress)
         if progress is not None:
-            progress.say(state)
+            progress.say(*state.progress())
             progress.close()
         result = self._many(state) if batch_dims else self._one(state)
         if notes is not None:
@@ -416,14 +424,10 @@ def _plan(fun: Callable, name: str, solver: Any, start: np.ndarray, shape: tuple
         if not plan.fits():
             found = None
     if found is None:
-        while len(store) >= MOST_PLANS:
-            del store[next(iter(store))]
-        found = store[key] = {}
+        found = objectives.keep(store, key, {})
     plan = found.get(settled)
     if plan is None:
         objective = (next(iter(found.values())).objective if found
                      else objectives.minimised("minimize", fun, shape, start.dtype, args))
-        while len(found) >= MOST_PLANS:
-            del found[next(iter(found))]
-        plan = found[settled] = MinimizePlan(fun, shape, solver, objective, math.prod(shape), 0, settings, limits)
+        plan = objectives.keep(found, settled, MinimizePlan(fun, shape, solver, objective, math.prod(shape), 0, settings, limits))
     return plan

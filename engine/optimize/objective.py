@@ -17,7 +17,7 @@ from kernels.solvers.machine import FIRST_CAPTURED, HESSIAN, JACOBIAN, PRODUCT, 
 from .. import dtypes, func, tree
 from ..autograd.modes import no_grad
 from ..compiler import native, tracing
-from ..compiler.environment import elements
+from ..compiler.environment import Environment, elements
 from ..compiler.function import CompiledFunction
 from ..functions.registry import PUBLIC
 from ..tensor import KIND_OF_NUMPY, Tensor, wrap
@@ -25,7 +25,7 @@ from .loops import LoopKernels, read
 from .scalars import of_scalars
 
 RESULTS = {VALUE: ("f",), VALUE_AND_GRAD: ("f", "g"), HESSIAN: ("r",), PRODUCT: ("r",), RESIDUALS: ("r",), JACOBIAN: ("r", "g")}
-MOST_VARIANTS, MOST_OWNERS = 8, 256
+MOST_VARIANTS, MOST_OWNERS, MOST_PLANS = 8, 256, 32
 FEW = 4             # unknowns up to which a Hessian's rows are written out one by one
 
 
@@ -172,6 +172,14 @@ class Objective:
         self.requests[request] = words.ctypes.data
 
     def _table(self, request: int, variant: Any, operands: Sequence[Tensor], args: tuple) -> native.Table:
+        recorded, program = self._checked(request, variant), variant.forward
+        inputs = [(native.twin(t._array), SLOTS[name]) for t, name in zip(operands, "xp", strict=False)]
+        inputs += [(native.twin(t._array), FIRST_CAPTURED + k) for k, t in enumerate(self._tensors(args))]
+        inputs += [(native.twin(owner.array()), FIRST_CAPTURED + self._captured_at(owner)) for owner in recorded.owners]
+        return native.launches(program, inputs, [SLOTS[name] for name in RESULTS[request]])
+
+    def _checked(self, request: int, variant: Any) -> tracing.Recorded:
+        """What was recorded; NotNative where the program does more than give its results."""
         recorded, program = variant.recorded, variant.forward
         if (recorded.written or recorded.bumps or recorded.gradients or variant.backward is not None
                 or any(out.array is None for out in recorded.outputs)):
@@ -182,18 +190,17 @@ class Objective:
             raise native.NotNative("it gives the same result twice")
         if any(program.wanted[k].dtype != self.dtype.name for k in range(len(recorded.outputs))):
             raise native.NotNative("its results are of another dtype")
-        inputs = [(native.twin(t._array), SLOTS[name]) for t, name in zip(operands, "xp", strict=False)]
-        inputs += [(native.twin(t._array), FIRST_CAPTURED + k) for k, t in enumerate(self._tensors(args))]
-        for owner in recorded.owners:
-            same = [k for k, known in enumerate(self.owners)
-                    if known.holder is owner.holder and known.of_gradient == owner.of_gradient]
-            if not same:
-                if len(self.owners) == MOST_OWNERS:
-                    raise native.NotNative(f"it uses more than {MOST_OWNERS} tensors")
-                self.owners.append(owner)
-                same = [len(self.owners) - 1]
-            inputs.append((native.twin(owner.array()), FIRST_CAPTURED + self.tensors + same[0]))
-        return native.launches(program, inputs, [SLOTS[name] for name in RESULTS[request]])
+        return recorded
+
+    def _captured_at(self, owner: tracing.Owner) -> int:
+        """The number of a tensor that the function found elsewhere, among `captured`."""
+        for k, known in enumerate(self.owners):
+            if known.holder is owner.holder and known.of_gradient == owner.of_gradient:
+                return self.tensors + k
+        if len(self.owners) == MOST_OWNERS:
+            raise native.NotNative(f"it uses more than {MOST_OWNERS} tensors")
+        self.owners.append(owner)
+        return self.tensors + len(self.owners) - 1
 
 
 def _apart(args: tuple) -> tuple:
@@ -211,7 +218,32 @@ def _apart(args: tuple) -> tuple:
     return tree.mapped(apart, args)
 
 
-def minimised(name: str, fun: Callable, shape: tuple[int, ...], dtype: np.dtype, args: tuple) -> Objective:
+class Watched:
+    """What belongs to a function's programs: it is right as long as the function would be traced to the same ones."""
+
+    def watch(self, fun: Callable, objective: Objective) -> None:
+        """Remember what the function reads."""
+        self.objective = objective
+        self.environment = Environment(fun)
+        self.expected = self.environment.values()
+        self.default = dtypes.DEFAULT.dtype
+
+    def fits(self) -> bool:
+        """Whether the function would be traced to the same programs."""
+        return ((not self.environment.readers or self.environment.values() == self.expected)
+                and dtypes.DEFAULT.dtype is self.default and (not self.objective.owners or self.objective.fits()))
+
+
+def keep(plans: dict, key: Any, plan: Any) -> Any:
+    """Put a plan among those of a function, of which the oldest go."""
+    while len(plans) >= MOST_PLANS:
+        del plans[next(iter(plans))]
+    plans[key] = plan
+    return plan
+
+
+def minimised(name: str, fun: Callable, shape: tuple[int, ...], dtype: np.dtype, args: tuple,
+              kind: type[Objective] = Objective) -> Objective:
     """The objective of a function to be minimised, with all its derivatives."""
     value = scalar(name, fun, KIND_OF_NUMPY[dtype].dtype)
     both = func.value_and_grad(value)
@@ -225,5 +257,5 @@ def minimised(name: str, fun: Callable, shape: tuple[int, ...], dtype: np.dtype,
 
     def product(x: Tensor, p: Tensor, *args: Any) -> Tensor:
         return func.jvp(lambda y: func.grad(value)(y, *args), (x,), (p,))[1]
-    return Objective({VALUE: value, VALUE_AND_GRAD: both, HESSIAN: named(hessian, fun), PRODUCT: named(product, fun)},
-                     shape, dtype, args, read(fun, shape, dtype, args))
+    return kind({VALUE: value, VALUE_AND_GRAD: both, HESSIAN: named(hessian, fun), PRODUCT: named(product, fun)},
+                shape, dtype, args, read(fun, shape, dtype, args))

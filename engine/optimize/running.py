@@ -48,6 +48,11 @@ class State:
         self.control, self.code = np.zeros(2, np.int64), np.zeros((), np.int64)
         self.scratch = np.empty((rows, 0), np.uint8)
 
+    def progress(self) -> tuple[int, int, float]:
+        """(iterations, evaluations, lowest value) so far."""
+        return (int(self.header[:, WORDS["NIT"]].max()), int(self.header[:, WORDS["NFEV"]].sum()),
+                float(self.numbers[:, WORDS["NOW_F"]].min()))
+
     def at(self, row: int, address: int, count: int, dtype: np.dtype) -> np.ndarray:
         """`count` elements at an address inside of a row."""
         place = (address - self.base - row * self.words.strides[0]) // dtype.itemsize
@@ -197,13 +202,10 @@ class Progress:
         now = time.perf_counter()
         if now - self.last >= self.every:
             self.last = now
-            self.say(state)
+            self.say(*state.progress())
 
-    def say(self, state: State) -> None:
+    def say(self, iterations: int, evaluations: int, value: float) -> None:
         """One line, or the bar's new place."""
-        head = state.header
-        iterations, evaluations = int(head[:, WORDS["NIT"]].max()), int(head[:, WORDS["NFEV"]].sum())
-        value = float(state.numbers[:, WORDS["NOW_F"]].min())
         if self.bar is not None:
             self.bar.n = iterations
             self.bar.set_postfix_str(f"f = {value:.6g}, {evaluations} evaluations")

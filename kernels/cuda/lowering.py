@@ -340,7 +340,8 @@ def names(source: str) -> dict[str, object]:
     `load_float32(address, offset)`; `read_...`: the same for memory that nobody writes while the kernel runs (`ld.global.nc`);
     `store_...`; `peek_...` and `keep_...`: shared memory. A digit makes it wide: `load4_float32` gives four neighbours as a tuple.
     """
-    space = {"inline": function, "libm": libm, "inf": float("inf"), "nan": float("nan"), **_WORDS}
+    space = {"inline": function, "outlined": outlined, "smaller": smaller, "greater": greater, "libm": libm, "inf": float("inf"),
+             "nan": float("nan"), **_WORDS}
     space |= {f"as_{dtype}": numba_type for dtype, numba_type in COMPUTE.items()}
     for verb, width, dtype in set(re.findall(r"\b(load|read|store|peek|keep)(\d?)_(\w+)\(", source)):
         if dtype in MEMORY:
@@ -363,6 +364,29 @@ def access(verb: str, width: int, dtype: str) -> object:
 def function(python, own: bool = True, **options):
     """A Python function that kernels may call, always inlined."""
     return cuda.jit(device=True, forceinline=True)(python)
+
+
+def outlined(python):
+    """A function that kernels call, where it is long and used in several places; NVVM may inline it."""
+    return cuda.jit(device=True)(python)
+
+
+@function
+def smaller(a, b, c=None):
+    """`min` as on the CPU: the first argument where a comparison with NaN fails. libdevice's prefers what is a number."""
+    m = b if b < a else a
+    if c is None:
+        return m
+    return c if c < m else m
+
+
+@function
+def greater(a, b, c=None):
+    """`max` as on the CPU, see `smaller`."""
+    m = b if b > a else a
+    if c is None:
+        return m
+    return c if c > m else m
 
 
 @function

@@ -40,7 +40,8 @@ AGAIN = -1                                  # a STAGE: a run that has ended shal
 SLOTS = {"x": 1, "f": 2, "g": 3, "p": 4, "r": 5, "scratch": 6}
 FIRST_CAPTURED = 8                          # slots from here on are entries of the table at CAPTURED
 
-MEMORY = """
+# Where elements and words lie: behind one another here; `kernels.cuda.solvers` has another layout, and the rest in common.
+ACCESS = """
 @inline
 def at(p, i):
     return as_float64(peek_{T}(pointer(p), i * {W}))
@@ -53,6 +54,16 @@ def put(p, i, value):
 def place(p, i):
     return p + i * {W}
 
+@inline
+def place_of_word(p, k):
+    return p + k * 8
+
+@inline
+def past(p, count):
+    return p + (count * {W} + 7) // 8 * 8
+"""
+
+VECTOR = """
 @shared
 def dot(p, q, n):
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
@@ -96,7 +107,7 @@ def finite(value):
 @inline
 def take(s, count):
     p = word(s, FREE)
-    set_word(s, FREE, p + (count * {W} + 7) // 8 * 8)
+    set_word(s, FREE, past(p, count))
     return p
 
 @inline
@@ -127,6 +138,7 @@ def over_limits(s):
         return EVALUATION_LIMIT
     return 0
 """
+MEMORY = ACCESS + VECTOR
 
 # One run of the objective: the launches of the first variant whose guards hold. 0 where Python has to answer.
 EVALUATE = """
@@ -149,24 +161,13 @@ def evaluate(s, request):
     return 0
 """
 
-# Operands: states (rows, words), control (budget, whether to stop at each iteration) -> request that Python has to answer.
-LOOP = """
-@inline
-def renew(s):
-    for k in range(NIT, NIT + 4):
-        set_word(s, k, 0)
-    for k in range(PRIVATE, HEADER):
-        set_word(s, k, 0)
-    set_word(s, STATUS, 0)
-    set_word(s, REQUEST, 0)
-    set_word(s, BEST_X, 0)
-    set_word(s, STAGE, 0)
-
+# The beginning and the end of a run, and what is counted on the way.
+FRAME = """
 @inline
 def begin(s):
     n = word(s, N)
-    set_word(s, FREE, s + 8 * HEADER)
-    set_word(s, F, s + 8 * VALUE_PLACE)
+    set_word(s, FREE, place_of_word(s, HEADER))
+    set_word(s, F, place_of_word(s, VALUE_PLACE))
     take_word(s, RESULT_X, n)
     take_word(s, RESULT_G, n)
     set_word(s, X, word(s, RESULT_X))
@@ -197,6 +198,20 @@ def count(s, request):
         set_word(s, NJEV, word(s, NJEV) + 1)
     if request == HESSIAN or request == PRODUCT:
         set_word(s, NHEV, word(s, NHEV) + 1)
+"""
+
+# Operands: states (rows, words), control (budget, whether to stop at each iteration) -> request that Python has to answer.
+LOOP = FRAME + """
+@inline
+def renew(s):
+    for k in range(NIT, NIT + 4):
+        set_word(s, k, 0)
+    for k in range(PRIVATE, HEADER):
+        set_word(s, k, 0)
+    set_word(s, STATUS, 0)
+    set_word(s, REQUEST, 0)
+    set_word(s, BEST_X, 0)
+    set_word(s, STAGE, 0)
 
 @inline
 def run(s, budget, stops):

@@ -119,7 +119,7 @@ def advance(s):
     h, g, step = word(s, H), word(s, NOW_G), word(s, STEP)
     if not finite(largest(h, n * n)):
         return ended(s, NOT_A_NUMBER)
-    size, about, image = norm(g, n), s + 8 * MODEL, word(s, FACTOR)
+    size, about, image = norm(g, n), place_of_word(s, MODEL), word(s, FACTOR)
     steihaug_begin(g, step, word(s, LEFT), word(s, RIGHT), n, number(s, RADIUS), min(0.5, sqrt(size)) * size, about)
     code, inner = 0, 0
     while code == 0 and inner < 2 * n + 10:
@@ -145,7 +145,7 @@ _NEWTON_CG = """
 @inline
 def advance(s):
     n, stage = word(s, N), word(s, STAGE)
-    about = s + 8 * MODEL
+    about = place_of_word(s, MODEL)
     if stage == 0:
         buffers(s)
         take_word(s, STEP, n)

@@ -6,6 +6,7 @@ chunk by chunk and the chunks' sums in order, so that they do not depend on the 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -25,9 +26,10 @@ _OPERATIONS = {
     "dot": ("", ("p_i * q_i",)),
     "pair": ("z_i, r_i = p_i - z_i, q_i - r_i", ("z_i * r_i", "r_i * r_i")),    # over the old point and gradient
 }
+_LARGEST = len(_OPERATIONS)     # the number of the operation that is no sum
 
 # p, q, z, r: addresses. `largest_of` is the largest size of an element, NaN where one is.
-VECTORS = f"""
+_LONG_PASS = f"""
 @shared
 def long_pass(s, kind, n, p, q, z, r, a, b):
     about = address(stack(80))
@@ -50,7 +52,7 @@ def long_pass(s, kind, n, p, q, z, r, a, b):
     call_loop(word(word(s, LARGE), 0), args, dims, steps, word(word(s, LARGE), 1))
     first, second = 0.0, 0.0
     parts = word(s, PARTS)
-    if kind == {len(_OPERATIONS)}:
+    if kind == {_LARGEST}:
         for k in range(count):
             size = number(parts, 2 * k)
             if not size <= first:
@@ -60,20 +62,20 @@ def long_pass(s, kind, n, p, q, z, r, a, b):
         first += number(parts, 2 * k)
         second += number(parts, 2 * k + 1)
     return first, second
+"""
 
+
+def _operations(long: Callable[..., str]) -> str:
+    """The operations; `long` writes what comes before the loop of each."""
+    return f"""
 @shared
 def mix(s, n, z, b, p, a, q):
-    if n >= {LONG}:
-        long_pass(s, 0, n, p, q, z, 0, a, b)
-        return
-    for i in range(n):
+{long("long_pass(s, 0, n, p, q, z, 0, a, b)", "return")}    for i in range(n):
         put(z, i, b * at(p, i) + a * at(q, i))
 
 @inline
 def add_dot(s, n, z, a, p, b, q):
-    if n >= {LONG}:
-        return long_pass(s, 1, n, p, q, z, 0, a, b)[0]
-    total = 0.0
+{long("return long_pass(s, 1, n, p, q, z, 0, a, b)[0]")}    total = 0.0
     for i in range(n):
         value = as_{{T}}(b * (at(z, i) + a * at(p, i)))
         put(z, i, value)
@@ -82,9 +84,7 @@ def add_dot(s, n, z, a, p, b, q):
 
 @inline
 def scale_dot(s, n, z, a, p, q):
-    if n >= {LONG}:
-        return long_pass(s, 2, n, p, q, z, 0, a, 0.0)[0]
-    total = 0.0
+{long("return long_pass(s, 2, n, p, q, z, 0, a, 0.0)[0]")}    total = 0.0
     for i in range(n):
         value = as_{{T}}(a * at(p, i))
         put(z, i, value)
@@ -93,15 +93,11 @@ def scale_dot(s, n, z, a, p, q):
 
 @inline
 def dot_of(s, n, p, q):
-    if n >= {LONG}:
-        return long_pass(s, 3, n, p, q, 0, 0, 0.0, 0.0)[0]
-    return dot(p, q, n)
+{long("return long_pass(s, 3, n, p, q, 0, 0, 0.0, 0.0)[0]")}    return dot(p, q, n)
 
 @inline
 def pair(s, n, p, q, z, r):
-    if n >= {LONG}:
-        return long_pass(s, 4, n, p, q, z, r, 0.0, 0.0)
-    first, second = 0.0, 0.0
+{long("return long_pass(s, 4, n, p, q, z, r, 0.0, 0.0)")}    first, second = 0.0, 0.0
     for i in range(n):
         x, y = at(p, i) - at(z, i), at(q, i) - at(r, i)
         put(z, i, x)
@@ -112,10 +108,21 @@ def pair(s, n, p, q, z, r):
 
 @inline
 def largest_of(s, n, p):
-    if n >= {LONG}:
-        return long_pass(s, {len(_OPERATIONS)}, n, p, 0, 0, 0, 0.0, 0.0)[0]
-    return largest(p, n)
+{long(f"return long_pass(s, {_LARGEST}, n, p, 0, 0, 0, 0.0, 0.0)[0]")}    return largest(p, n)
+"""
 
+
+def _if_long(*statements: str) -> str:
+    return f"    if n >= {LONG}:\n" + "".join(f"        {line}\n" for line in statements)
+
+
+# Without threads: what a solver is built of where one thread has a whole problem (`kernels.cuda.solvers`).
+ALONE = _operations(lambda *statements: "") + """
+@inline
+def prepare_long(s):
+    set_word(s, PARTS, 0)
+"""
+VECTORS = _LONG_PASS + _operations(_if_long) + f"""
 @inline
 def prepare_long(s):
     if word(s, N) >= {LONG}:
@@ -156,7 +163,7 @@ def _pass(kind: int, text: str, sums: tuple[str, ...]) -> list[str]:
 def program(dtype: str) -> Program:
     """The kernel of all operations: one outer step is one chunk, whose number is the address of the first operand."""
     passes = [line for k, (text, sums) in enumerate(_OPERATIONS.values()) for line in _pass(k, text, sums)]
-    last = [f"if kind == {len(_OPERATIONS)}:", f"    for lane in range({LANES}):", "        set_number(lanes, lane, 0.0)",
+    last = [f"if kind == {_LARGEST}:", f"    for lane in range({LANES}):", "        set_number(lanes, lane, 0.0)",
             f"    for block in range(first, last - {LANES - 1}, {LANES}):", f"        for lane in range({LANES}):",
             "            size, most = abs(at(p, block + lane)), number(lanes, lane)",
             "            set_number(lanes, lane, most if size <= most else size)",
