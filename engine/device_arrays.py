@@ -362,6 +362,13 @@ def _operand(array: Any, place: devices.device) -> Any:
     return move(array, place).view
 
 
+def _entangled(x: DeviceArray, target: DeviceArray) -> bool:
+    """Whether an operand shares memory with the target of a kernel, other than element by element."""
+    if x.number is not None or (x.address == target.address and x.strides == target.strides and x.shape == target.shape):
+        return False
+    return np.may_share_memory(x.shadow, target.shadow)
+
+
 class PointwiseLoop:
     """A pointwise CUDA kernel under the calling convention of a ufunc: `loop(*inputs, out=...)`, `loop(*inputs, target)`."""
 
@@ -374,6 +381,8 @@ class PointwiseLoop:
             targets = (out,)
         place = next(a.place for a in arrays if isinstance(a, DeviceArray))
         device = cuda.get(place.index)
+        if targets:             # threads run in no order: nobody may write what another still has to read
+            inputs = [a.copy() if isinstance(a, DeviceArray) and any(_entangled(a, t) for t in targets) else a for a in inputs]
         ins = [_operand(a, place) for a in inputs]
         shape = np.broadcast_shapes(*(a.shape for a in inputs))
         if targets:

@@ -15,11 +15,10 @@ from kernels.cpu.maps import gradient_plan
 from kernels.symbol import Symbol
 
 from . import dtypes
-from .casts import cast
 from .devices import CPU
 from .errors import GradError
 from .large import LARGE, run_large
-from .promotion import NUMBERS, broadcast_error, common_device, constant, device_kinds, item_of, operand
+from .promotion import NUMBERS, broadcast_error, common_device, constant, device_kinds, item_of, of_kind, operand
 from .saved import FREED, FREED_TEXT, alias, changed, version_of
 from .tape import Node, clock, edge_of, modes, refresh
 from .tensor import Kind, Tensor, wrap
@@ -237,18 +236,8 @@ class PointwiseCaller:
     def prepare(self, operands, kind: Kind) -> list[Tensor]:
         """Operands as tensors of the kinds that the loop takes; casts are recorded."""
         common_device(self.op.name, operands)
-        prepared = []
-        for o, t in zip(operands, self.op.operands, strict=True):
-            wanted = kind if t == "T" else kind.kin[dtypes.by_name(t)]
-            if not isinstance(o, Tensor):
-                prepared.append(constant(o, wanted))
-            elif o._kind.device is not kind.device:         # a tensor without dimensions of the CPU: numbers may join any device
-                prepared.append(cast(o.to(kind.device), wanted) if o._kind.dtype is not wanted.dtype else o.to(kind.device))
-            elif o._kind is not wanted:
-                prepared.append(cast(o, wanted))
-            else:
-                prepared.append(o)
-        return prepared
+        return [of_kind(o, kind if t == "T" else kind.kin[dtypes.by_name(t)])
+                for o, t in zip(operands, self.op.operands, strict=True)]
 
     def __call__(self, *operands, out: Tensor | None = None) -> Tensor:
         """Promote, run, record."""

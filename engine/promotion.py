@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import devices, dtypes
+from .casts import cast
 from .errors import DeviceError, ShapeError
 from .tensor import KIND, Kind, Tensor, wrap
 
@@ -49,6 +50,18 @@ def common_device(name: str, operands: Any) -> devices.device:
 def _two_devices(name, a, b) -> DeviceError:
     return DeviceError(f"Expected all tensors to be on the same device, but found at least two devices, {a} and {b}! "
                        f"(when calling {name}; move one with .to())")
+
+
+def of_kind(operand: Tensor | complex, kind: Kind) -> Tensor:
+    """An operand as a tensor of the kind that is computed in: numbers become tensors, casts are recorded.
+
+    A tensor without dimensions of the CPU moves to the kind's device: numbers may join any (see `common_device`).
+    """
+    if not isinstance(operand, Tensor):
+        return constant(operand, kind)
+    if operand._kind.device is not kind.device:
+        operand = operand.to(kind.device)
+    return operand if operand._kind.dtype is kind.dtype else cast(operand, kind)
 
 
 def constant(value: Tensor | complex, kind: Kind) -> Tensor:

@@ -255,7 +255,9 @@ class Structural(Operator):
         return self.adjoint is not None
 
     def on_arrays(self, *arrays, **options):
-        return self.forward(*arrays, **options)
+        given = arrays[0] if self.many else arrays
+        elsewhere = next((a for a in given if hasattr(a, "compute")), None)
+        return self.forward(*arrays, **options) if elsewhere is None else elsewhere.compute(self, given, options)
 
 
 def parameters(function: Callable) -> tuple[str, ...]:

@@ -292,12 +292,12 @@ def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: dtype
 def _new(name: str, value: int | None) -> Callable:
     def method(self: Tensor, *size: Any, dtype: dtypes.dtype | None = None, device: Any = None, requires_grad: bool = False,
                layout: Any = None, pin_memory: bool = False, **named: Any) -> Tensor:
-        kind = kind_of(dtype, name) or self._kind
+        kind = self._kind if dtype is None else self._kind.kin[kind_of(dtype, name).dtype]
         shape = sizes(name, (named.pop("size"),) if "size" in named and not size else size)
         if named:
             raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(named))}'")
         array = allocate(shape, kind) if value is None else filled(shape, value, kind)
-        return finish(wrap(array, kind), device, requires_grad)
+        return finish(wrap(array, kind), place_of(self, device), requires_grad)
     method.__name__, method.__qualname__ = name, f"Tensor.{name}"
     method.__doc__ = f"A tensor of these sizes with the dtype and device of this one, as `{name[4:]}` makes it."
     return public(function=False)(method)
@@ -311,9 +311,10 @@ def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: dtypes.dtype | 
              requires_grad: bool = False,
              layout: Any = None, pin_memory: bool = False) -> Tensor:
     """A tensor of one number with the dtype and device of this one."""
-    kind, shape = kind_of(dtype, "new_full") or self._kind, sizes("new_full", (size,))
+    kind = self._kind if dtype is None else self._kind.kin[kind_of(dtype, "new_full").dtype]
+    shape = sizes("new_full", (size,))
     value = _filling(scalar_of("new_full", fill_value), kind)
-    return finish(wrap(filled(shape, value, kind), kind), device, requires_grad)
+    return finish(wrap(filled(shape, value, kind), kind), place_of(self, device), requires_grad)
 
 
 @public(function=False)
@@ -321,14 +322,16 @@ def new_tensor(self: Tensor, data: Any, *, dtype: dtypes.dtype | None = None, de
                requires_grad: bool = False,
                layout: Any = None, pin_memory: bool = False) -> Tensor:
     """`engine.tensor(data)` with the dtype and device of this tensor unless they are given."""
-    return create.tensor(data, dtype=dtype or self._kind.dtype, device=device, requires_grad=requires_grad)
+    return create.tensor(data, dtype=dtype or self._kind.dtype, device=self._kind.device if device is None else device,
+                         requires_grad=requires_grad)
 
 
 @public(function=False)
 def new_empty_strided(self: Tensor, size: Any, stride: Any, *, dtype: dtypes.dtype | None = None, device: Any = None,
                       requires_grad: bool = False, layout: Any = None, pin_memory: bool = False) -> Tensor:
     """`engine.empty_strided` with the dtype and device of this tensor unless they are given."""
-    return empty_strided(size, stride, dtype=dtype or self._kind.dtype, device=device, requires_grad=requires_grad)
+    return empty_strided(size, stride, dtype=dtype or self._kind.dtype, device=self._kind.device if device is None else device,
+                         requires_grad=requires_grad)
 
 
 @public(function=False)

@@ -13,14 +13,15 @@ from kernels.book import BOOK
 from kernels.cpu import gathers
 
 from .. import dtypes
+from ..devices import CPU
 from ..dispatch import cast, common_device, constant, into
 from ..return_types import named
 from ..saved import undifferentiable
 from ..tape import modes
 from ..tensor import KIND, Tensor, wrap, wrap_dim
-from .convert import through_host
 from .indexing import INT64
 from .registry import public
+from .sequences import arange
 
 Sorted, Top, Kth = named("sort", "values indices"), named("topk", "values indices"), named("kthvalue", "values indices")
 
@@ -106,7 +107,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out
     if not 1 <= k <= size:
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}")
     if not input._array.ndim:
-        index = wrap(np.zeros((), np.int64), INT64)
+        index = input.new_zeros((), dtype=dtypes.int64)
         return _pair(Kth(BOOK["kth_values"](input, index, dim=0), index), out)
     if k <= 64:
         indices = BOOK["top_positions"](input, k=k, dim=dim, largest=False)
@@ -120,7 +121,33 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, out
 
 # --- unique -----------------------------------------------------------------------------------------------------------
 
-@through_host
+def _parts(order: Tensor, run: Tensor, size: int, inverse: bool, counts: bool) -> tuple[Tensor | None, ...]:
+    """Of groups of rows: the first row of each, where each row went, how many rows each has (as far as they are wanted)."""
+    order, run = order._array, run._array
+    firsts, back, total = np.empty(size, np.int64), None, None
+    if size:        # written from the last row to the first, so that the first of each run stays
+        gathers.put(firsts, run[::-1], order[::-1], 0, 1)
+    if inverse:
+        back = np.empty(len(order), np.int64)
+        if size:
+            gathers.put(back, order, run, 0, 1)
+    if counts:
+        total = np.zeros(size, np.int64)
+        if size:
+            gathers.put(total, run, np.ones((), np.int64), 0, 1, "sum")
+    return tuple([None if a is None else wrap(a, INT64) for a in (firsts, back, total)])
+
+
+def _parts_by_search(order: Tensor, run: Tensor, size: int, inverse: bool, counts: bool) -> tuple[Tensor | None, ...]:
+    """As `_parts`, in operators that run on every device: runs are sorted, and `order` has each row once."""
+    numbers = arange(size, device=order.device)
+    begin = BOOK["search"](run, numbers, right=False)
+    firsts = BOOK["index"](order, begin, first=0, last=1)
+    back = BOOK["index"](run, ARGSORT(order, 0, False), first=0, last=1) if inverse else None
+    total = BOOK["sub"](BOOK["search"](run, numbers, right=True), begin) if counts else None
+    return firsts, back, total
+
+
 def _unique(input: Tensor, consecutive: bool, inverse: bool, counts: bool, dim: int | None):
     """What unique and unique_consecutive share: rows of a matrix grouped, the first of each group kept."""
     if input._kind.dtype.is_complex:
@@ -130,32 +157,19 @@ def _unique(input: Tensor, consecutive: bool, inverse: bool, counts: bool, dim: 
         dim = wrap_dim(dim, len(shape))
         if not input._array.size and shape[dim]:
             raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique cannot be applied")
-        rows = np.moveaxis(x._array, dim, 0) if shape else x._array.reshape(1)
-        matrix = gathers.as_contiguous(rows).reshape(rows.shape[0], x._array.size // max(rows.shape[0], 1))
-        if not rows.shape[0]:
-            matrix = np.empty((0, 1), x._array.dtype)
+        source, at = x if shape else x.reshape(1), dim
+        rows = source._array.shape[dim]
+        matrix = source.movedim(dim, 0).reshape(rows, x._array.size // rows) if rows else x.new_empty((0, 1))
     else:
-        matrix = gathers.as_contiguous(x._array).reshape(-1, 1)
-    order, run, count = (t._array for t in BOOK["groups"](wrap(matrix, x._kind), consecutive=consecutive))
-    size, n = int(count), len(order)
-    firsts = np.empty(size, np.int64)
-    if n:           # written from the last row to the first, so that the first of each run stays
-        gathers.put(firsts, run[::-1], order[::-1], 0, 1)
-    if dim is None:
-        values = gathers.pick(matrix.reshape(-1), firsts, 0, 1)
-    else:
-        values = gathers.pick(x._array.reshape(x._array.shape or (1,)), firsts, dim, dim + 1)
-    results = [wrap(values, x._kind)]
+        source, at = x.reshape(-1), 0
+        matrix = source.reshape(-1, 1)
+    order, run, count = BOOK["groups"](matrix, consecutive=consecutive)
+    firsts, back, total = (_parts if x._kind.device is CPU else _parts_by_search)(order, run, count.item(), inverse, counts)
+    results = [BOOK["index"](source, firsts, first=at, last=at + 1)]
     if inverse:
-        back = np.empty(n, np.int64)
-        if n:
-            gathers.put(back, order, run, 0, 1)
-        results.append(wrap(back if dim is not None else back.reshape(shape), INT64))
+        results.append(back if dim is not None else back.reshape(shape))
     if counts:
-        total = np.zeros(size, np.int64)
-        if n:
-            gathers.put(total, run, np.ones((), np.int64), 0, 1, "sum")
-        results.append(wrap(total, INT64))
+        results.append(total)
     if modes.enabled and input.requires_grad:       # as in PyTorch: in the graph, without a derivative
         name = "unique_consecutive" if consecutive else "_unique2" if dim is None else "unique_dim"
         node = "UniqueConsecutive" if consecutive else "Unique2" if dim is None else "UniqueDim"

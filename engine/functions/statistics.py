@@ -13,7 +13,7 @@ from kernels.book import BOOK
 from .. import dtypes
 from ..errors import DTypeError, ShapeError
 from ..return_types import named
-from ..tensor import KIND, Tensor, wrap, wrap_dim
+from ..tensor import Tensor, wrap, wrap_dim
 from .reduce import finish, finish_all, needs_elements, one_dim, tensor_of
 from .registry import public
 
@@ -37,13 +37,13 @@ def _median(name: str, input: Tensor, dim, keepdim: bool, out):
     if dim is None:
         if not input._array.size:
             floating = input._kind.dtype.category >= 2
-            return wrap(np.full((), np.nan if floating else np.iinfo(input._kind.numpy).min, input._kind.numpy), input._kind)
+            return input.new_full((), np.nan if floating else np.iinfo(input._kind.numpy).min)
         at = _middle(plain.reshape(-1), 0, skips)
         return finish(BOOK[name](input, at=at.item()), out)
     ndim = input._array.ndim
     d = one_dim(name, dim, ndim)
     if not ndim:
-        index = wrap(np.zeros((), np.int64), KIND[dtypes.int64])
+        index = input.new_zeros((), dtype=dtypes.int64)
         return finish_all(_RESULTS[name], (BOOK[f"{name}_dim"](input, index=index._array, dim=0), index), out)
     needs_elements(name, input, (d,))
     index = _middle(plain, d, skips)
@@ -179,7 +179,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, out: Tensor | N
     ndim = input._array.ndim
     d = one_dim("mode", dim, ndim)
     if not ndim:
-        index = wrap(np.zeros((), np.int64), KIND[dtypes.int64])
+        index = input.new_zeros((), dtype=dtypes.int64)
         return finish_all(_RESULTS["mode"], (BOOK["mode"](input, index=index._array, dim=0), index), out)
     needs_elements("mode", input, (d,))
     values, order = _sorted(input.detach(), d)

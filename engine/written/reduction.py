@@ -16,14 +16,15 @@ from kernels.book import BOOK, FLOATS, Fold
 
 from .. import dtypes
 from ..autograd import enable_grad
-from ..dispatch import cast, into
+from ..dispatch import into
 from ..functions.factories import full
 from ..functions.join import cat
 from ..functions.reduce import dims_of, tensor_of
 from ..functions.shape import broadcast_tensors
 from ..general import GeneralCaller
+from ..promotion import common_device, device_kinds, of_kind
 from ..tape import modes
-from ..tensor import KIND, Tensor
+from ..tensor import Tensor
 from ..walk import grad as gradient_of
 from .elementwise import elementwise
 
@@ -150,8 +151,9 @@ class Reduction:
         dtype = functools.reduce(dtypes.promote_types, [x.dtype for x in tensors])
         if dtype.category > 2:
             raise NotImplementedError(f"\"{self.name}\" not implemented for '{dtype.scalar}'")
-        kind = KIND[dtype if dtype.category == 2 else dtypes.DEFAULT.dtype]
-        tensors = [x if x._kind is kind else cast(x, kind) for x in tensors]
+        common_device(self.name, tensors)
+        kind = device_kinds(tensors)[dtype if dtype.category == 2 else dtypes.DEFAULT.dtype]
+        tensors = [of_kind(x, kind) for x in tensors]
         if self.inputs > 1:
             tensors = broadcast_tensors(*tensors)
         dims = dims_of(dim, tensors[0]._array.ndim)
@@ -184,7 +186,7 @@ class Reduction:
         lifted = flat[0] if lift is None else lift(*flat)
         states = list(lifted) if isinstance(lifted, (tuple, list)) else [lifted]
         if not n:
-            states = [full((1, *rest), s, dtype=tensors[0].dtype) for s in self.start]
+            states = [full((1, *rest), s, dtype=tensors[0].dtype, device=tensors[0].device) for s in self.start]
         while states[0]._array.shape[0] > 1:
             size = states[0]._array.shape[0]
             even = size - size % 2

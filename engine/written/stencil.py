@@ -21,15 +21,15 @@ from kernels.table import forward_ufunc
 
 from .. import dtypes
 from ..autograd import enable_grad
-from ..dispatch import cast, into
+from ..dispatch import into
 from ..errors import ShapeError
 from ..functions.factories import full
 from ..functions.join import cat
 from ..functions.reduce import tensor_of
 from ..general import GeneralCaller
-from ..promotion import NUMBERS, constant
+from ..promotion import NUMBERS, common_device, device_kinds, of_kind
 from ..tape import modes
-from ..tensor import KIND, KIND_OF_NUMPY, Tensor, wrap
+from ..tensor import KIND_OF_NUMPY, Tensor, wrap
 from ..walk import grad as gradient_of
 from .elementwise import elementwise
 
@@ -80,7 +80,7 @@ class Stencil:
         BOOK.pop(self.name, None)
         operands = (*self.arrays, *self.parameters)
         self.record = Structural(name=self.name, doc=function.__doc__ or "", forward=self._forward, inputs=operands,
-                                 adjoint=_adjoint(self, operands), dtypes=FLOATS, function=False, method=False)
+                                 adjoint=_adjoint(self, operands), dtypes=FLOATS, function=False, method=False, anywhere=True)
         self.record.stencil = self
         self.record.apply = GeneralCaller(self.record)
 
@@ -98,11 +98,11 @@ class Stencil:
                              f"{', '.join(str(tuple(x._array.shape)) for x in arrays)}")
         self._check_size(shape)
         dtype = functools.reduce(dtypes.promote_types, [x.dtype for x in arrays])
-        kind = KIND[dtype if dtype.category == 2 else dtypes.DEFAULT.dtype]
+        common_device(self.name, [*arrays, *rest])
+        kind = device_kinds(arrays)[dtype if dtype.category == 2 else dtypes.DEFAULT.dtype]
         if dtype.category > 2:
             raise NotImplementedError(f"\"{self.name}\" not implemented for '{dtype.scalar}'")
-        tensors = [x if x._kind is kind else cast(x, kind) for x in (*arrays, *(constant(p, kind) if isinstance(p, NUMBERS) else p
-                                                                                 for p in rest))]
+        tensors = [of_kind(x, kind) for x in (*arrays, *rest)]
         result = self.record(*tensors)
         return result if out is None else into(out, result)
 
@@ -132,7 +132,7 @@ class Stencil:
     def _forward(self, *operands: np.ndarray) -> np.ndarray:
         arrays, rest = list(operands[:len(self.arrays)]), operands[len(self.arrays):]
         shape = arrays[0].shape
-        kernel = forward_ufunc(self.inner.operator, arrays[0].dtype.name)
+        kernel = self._kernel(arrays[0])
         inside = self._inside(shape)
         whole = self.boundary == "valid"
         out = buffers.empty(inside if whole else shape, arrays[0].dtype)
@@ -141,20 +141,27 @@ class Stencil:
         if 0 not in inside:
             place = out if whole else out[tuple(slice(a, a + n) for a, n in zip(self.low, inside, strict=True))]
             at = [slice(a, a + n) for a, n in zip(self.low, inside, strict=True)]
-            sheets.into(kernel, [*self._views(arrays, inside), *(_part(p, shape, at, whole) for p in rest)], place)
+            kernel([*self._views(arrays, inside), *(_part(p, shape, at, whole) for p in rest)], place)
         if not whole:
             for box in _borders(shape, self.low, self.high, inside):
                 own = [self._extended(x, box) for x in arrays]
                 size = tuple(b - a for a, b in box)
                 at = [slice(a, b) for a, b in box]
-                sheets.into(kernel, [*self._views(own, size), *(_part(p, shape, at, False) for p in rest)], out[tuple(at)])
+                kernel([*self._views(own, size), *(_part(p, shape, at, False) for p in rest)], out[tuple(at)])
         return out
+
+    def _kernel(self, x: Any) -> Callable[[list, Any], None]:
+        """What computes the elementwise operator of arrays like `x` into an array."""
+        if isinstance(x, np.ndarray):
+            ufunc = forward_ufunc(self.inner.operator, x.dtype.name)
+            return lambda arrays, out: sheets.into(ufunc, arrays, out)
+        return lambda arrays, out: self.inner.operator.on_arrays(*arrays, out=out)
 
     def _extended(self, x: np.ndarray, box: list[tuple[int, int]]) -> np.ndarray:
         """A box of an array with as many neighbours on each side as accesses reach; those outside come from the boundary mode."""
         for d, (first, last) in enumerate(box):
             index, outside = _positions(first - self.low[d], last + self.high[d], x.shape[d], self.boundary)
-            x = BOOK["index_select"].on_arrays(x, index, first=d, last=d + 1) if x.size else np.empty(
+            x = BOOK["index_select"].on_arrays(x, index, first=d, last=d + 1) if x.size else buffers.empty(
                 (*x.shape[:d], len(index), *x.shape[d + 1:]), x.dtype)
             if outside.any():
                 x = copies.copy(x)
@@ -177,12 +184,12 @@ class Stencil:
             if not self.low[d] and not self.high[d]:
                 continue
             if self.boundary == "constant":
-                sides = [full((*x._array.shape[:d], k, *x._array.shape[d + 1:]), self.value, dtype=x.dtype)
+                sides = [full((*x._array.shape[:d], k, *x._array.shape[d + 1:]), self.value, dtype=x.dtype, device=x.device)
                          for k in (self.low[d], self.high[d])]
                 x = cat([sides[0], x, sides[1]], d)
             else:
                 index, _ = _positions(-self.low[d], n + self.high[d], n, self.boundary)
-                x = x.index_select(d, wrap(index, KIND_OF_NUMPY[index.dtype]))
+                x = x.index_select(d, wrap(index, KIND_OF_NUMPY[index.dtype]).to(x.device))
         return x
 
     def gradients(self, g: Tensor, operands: list[Tensor], needs: tuple[bool, ...]) -> tuple:
@@ -213,7 +220,7 @@ def _part(x: np.ndarray, shape: tuple[int, ...], at: list[slice], whole: bool) -
     """What of a further operand belongs to a box of the result."""
     if x.size == 1 or whole:
         return x
-    return np.broadcast_to(x, shape)[tuple(at)]
+    return BOOK["expand"].on_arrays(x, shape=shape)[tuple(at)]
 
 
 def _borders(shape, low, high, inside) -> Iterator[list[tuple[int, int]]]:

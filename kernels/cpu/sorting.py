@@ -47,8 +47,8 @@ def key(value):
 """
 
 
-def key_program(dtype: str) -> Program:
-    """Elements and a word to flip bits with -> keys of 32 or 64 bits."""
+def key_source(dtype: str) -> tuple[str, str, str]:
+    """(source of `key`, dtype that an element is read as, dtype of its key): what kernels of every device call."""
     bits = "uint32" if dtype in NARROW else "uint64"
     width = 32 if bits == "uint32" else 64
     floats = {"float16": ("uint16", 16, 0x7C00), "float32": ("uint32", 32, 0x7F800000),
@@ -61,8 +61,13 @@ def key_program(dtype: str) -> Program:
     else:
         stored, function = dtype, _INT_KEY
         top = 1 << (width - 1) if dtype.startswith("int") else 0
-    function = function.replace("TOP - 1", str(top - 1)).replace("TOP", str(top))
-    source = (function + _KEY.replace("load_DTYPE", f"load_{stored}")).replace("BITS", bits)
+    return function.replace("TOP - 1", str(top - 1)).replace("TOP", str(top)).replace("BITS", bits), stored, bits
+
+
+def key_program(dtype: str) -> Program:
+    """Elements and a word to flip bits with -> keys of 32 or 64 bits."""
+    function, stored, bits = key_source(dtype)
+    source = function + _KEY.replace("load_DTYPE", f"load_{stored}").replace("BITS", bits)
     return Program(f"sort_key_{dtype}", source, inputs=(stored, bits), outputs=(bits,))
 
 
