@@ -192,6 +192,63 @@ def test_blocks_are_used_again_on_their_stream_and_never_twice_at_once():
     assert before and not library.out and memory.reserved == memory.allocated == 0 < memory.most_allocated <= memory.most_reserved
 
 
+def test_memory_that_another_stream_works_on_is_not_given_out_before_that_is_done():
+    class Streams(Counting):
+        """Streams whose work ends when the test says so."""
+
+        def __init__(self):
+            super().__init__(8192)
+            self.ended, self.events = set(), {}
+
+        def make(self, function, flags):
+            self.events[len(self.events)] = None
+            return len(self.events) - 1
+
+        def call(self, function, event, stream=None):
+            if function == "cuEventRecord":
+                self.events[event] = stream
+            elif function == "cuEventSynchronize":
+                self.ended.add(self.events[event])
+            else:
+                assert function == "cuEventDestroy_v2" and self.events.pop(event) in self.ended
+
+        def done(self, function, event):
+            return self.events[event] in self.ended
+    library = Streams()
+    memory = Memory(library, 0)
+    block = memory.take(1000, None)
+    address = block.address
+    block.used_on(7, "seven")
+    block.used_on(8, "eight")
+    block.used_on(None, None)           # its own: in order anyway
+    del block
+    assert memory.allocated == 0 and memory.take(1000, None).address != address
+    library.ended.add("seven")
+    assert memory.take(1000, None).address != address
+    library.ended.add("eight")
+    memory._collect()
+    found = {b.address for b in [memory.take(1000, None), memory.take(1000, None)]}
+    assert address in found and not library.events
+    library.ended.clear()
+    block = memory.take(4000, None)
+    block.used_on(7, "seven")
+    del block
+    assert memory.take(7000, None).nbytes >= 7000       # rather than give up, it waits for the stream
+    assert library.ended == {"seven"}
+
+
+def test_record_stream(emulated):
+    side = engine.cuda.Stream()
+    x = engine.ones(4, device="cuda")
+    assert x.record_stream(side) is None and list(x._array.owner.users) == [side.cuda_stream]
+    x[1:].record_stream(engine.cuda.current_stream())
+    assert list(x._array.owner.users) == [side.cuda_stream]
+    with pytest.raises(RuntimeError, match="CPU"):
+        engine.ones(2).record_stream(side)
+    with pytest.raises(TypeError, match="Stream"):
+        x.record_stream(3)
+
+
 @pytest.mark.parametrize("emulated", [False, True])
 def test_blocks_may_die_while_the_memory_is_at_work(emulated):
     """A finalizer runs wherever objects are made, also in the middle of `take` and `empty`, in the thread that holds the lock."""
@@ -399,3 +456,14 @@ def test_handles_are_numbers_of_the_driver():
     library.call("cuStreamDestroy_v2", stream)
     with pytest.raises(driver.DriverError, match="invalid argument"):
         library.call("cuStreamDestroy_v2", stream)
+
+
+@needs_numba_cuda
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_autograd_saves_may_wait_on_the_cpu(emulated, pinned):
+    x = engine.tensor([1.0, 2.0, 3.0], device="cuda", requires_grad=True)
+    with engine.autograd.graph.save_on_cpu(pin_memory=pinned):
+        y = (x * x).exp().sum()
+    y.backward()
+    assert x.grad.device.type == "cuda"
+    np.testing.assert_allclose(x.grad.cpu().numpy(), 2 * np.array([1, 2, 3]) * np.exp([1.0, 4.0, 9.0]), rtol=1e-6)

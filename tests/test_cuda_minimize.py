@@ -110,6 +110,26 @@ def test_functions_with_loops_and_math(rng):
     np.testing.assert_allclose(ours.x.cpu().numpy(), theirs.x.numpy(), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("clean_book")
+def test_a_user_kernel_inside(rng):
+    @engine.elementwise
+    def settled(x, c):
+        """Newton's iteration for y + y^3 = c x."""
+        y = x
+        for _ in range(30):
+            step = (y + y ** 3 - c * x) / (1 + 3 * y * y)
+            y -= step
+            if abs(step) < 1e-15:
+                break
+        return y
+
+    def fun(x):
+        return ((settled(x, 3.0) - engine.tensor([0.5, -1.0], dtype=engine.float64)) ** 2).sum()
+    ours, theirs = alone(starts(rng), fun, method="bfgs")
+    same(ours, theirs)
+    np.testing.assert_allclose(ours.x.cpu().numpy(), np.broadcast_to([0.625 / 3, -2 / 3], (4, 2)), atol=1e-5)
+
+
 def test_honest_answers(rng):
     x0 = engine.tensor([[0.3, 1.0], [math.nan, 1.0], [1.0, 1.0]], dtype=engine.float64)
     same(*alone(x0, lambda x: x[1] ** 2 - engine.exp(x[0] * x[0]), method="bfgs"))                   # unbounded, NaN

@@ -94,6 +94,35 @@ def test_conversions(dtype, rng):
     prove([pointwise.dense(about) for about in abouts], run)
 
 
+@pytest.mark.parametrize("name, dtype", [("sub", "float32"), ("sub", "float16"), ("pow", "float64"), ("mul", "complex128")])
+def test_a_row_for_all_rows_and_a_number_a_row(name, dtype, rng):
+    """What is the same in all rows is read once for a band of them; aligned and not, whole batches and what is left, many tiles."""
+    about = pointwise.forward(BOOK[name], dtype)
+    step = about.width()
+    cases = [(41, 1200, 0), (5, 132, 0), (33, 131, 0), (3, 260, 1)]       # rows, columns, elements before the first
+    widths = {step, 1}
+    programs = [pointwise.banded(about, p, w) for p in ("wwh", "whw", "wws") for w in widths]
+    ulp = 4 if name == "pow" else 0
+
+    def run(device):
+        def put(array, skipped):
+            memory = device.put(np.concatenate([np.zeros(skipped, array.dtype), array.ravel()]))
+            return launch.contiguous(memory.address + skipped * array.itemsize, dtype, array.shape)
+        for rows, columns, skipped in cases:
+            x = rng.uniform(0.5, 2, (rows, columns)).astype(dtype)
+            row, column = x[-1] + x[0], x[:, :1] * 2
+            for a, b in ((x, row), (row, x), (x, column)):
+                out = device.empty(dtype, x.shape)
+                ins = [put(v, skipped) for v in (a, b)]
+                launches = launch.pointwise(about, [out], ins)
+                assert len(launches) == 1 and "banded" in launches[0].program.name
+                device.run(launches)
+                want = table.forward_ufunc(BOOK[name], dtype)(*np.broadcast_arrays(a, b))
+                agree(device.get(out), want, ulp, about=f"{rows} x {columns}")
+        return {}
+    prove(programs, run)
+
+
 @pytest.mark.parametrize("wide", [False, True], ids=["32-bit", "64-bit"])
 def test_layouts(wide, rng):
     """Broadcast, transposed, reversed, sliced operands, more dimensions than the kernel has; numbers by value; in place."""

@@ -59,15 +59,17 @@ class saved_tensors_hooks:
 class save_on_cpu(saved_tensors_hooks):
     """Inside, tensors that autograd saves are kept in the CPU's memory and go back to their device for backward.
 
-    On the CPU they are copied. `pin_memory` asks for memory that a GPU copies faster from; RuntimeError where there is none.
+    On the CPU they are copied. `pin_memory` asks for page-locked memory, which a GPU copies faster from; RuntimeError where there
+    is no GPU.
     """
 
     def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
-        if pin_memory:
-            raise RuntimeError("save_on_cpu: pin_memory=True needs a CUDA device, which this build has not; leave it False")
+        if pin_memory and not devices._cuda_devices()[0]:
+            raise RuntimeError("save_on_cpu: pin_memory=True needs a CUDA device, and there is none; leave it False")
 
         def pack(tensor: Tensor) -> tuple[devices.device, Tensor]:
-            return tensor.device, tensor.detach().cpu().clone() if tensor.is_cpu else tensor.detach().cpu()
+            copy = tensor.detach().cpu().clone() if tensor.is_cpu else tensor.detach().cpu()
+            return tensor.device, copy.pin_memory() if pin_memory else copy
 
         def unpack(packed: tuple[devices.device, Tensor]) -> Tensor:
             device, tensor = packed

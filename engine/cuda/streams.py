@@ -22,7 +22,7 @@ class Stream:
 
     There are 32 for each device and priority, given out in turn: more `Stream` objects than that share them.
     Memory that a tensor gave back is used again by the stream that it was made for: a tensor that another stream still works on
-    must be kept until that stream was waited for.
+    must be kept until that stream was waited for, or marked by `Tensor.record_stream`.
     """
 
     def __init__(self, device: Any = None, priority: int = 0) -> None:

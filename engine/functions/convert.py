@@ -172,6 +172,22 @@ def is_pinned(self: Tensor, device: Any = None) -> bool:
     return type(getattr(storage_of(self._array), "base", None)).__name__ == "Pinned" and self.is_cpu
 
 
+@public(function=False)
+def record_stream(self: Tensor, stream: Any) -> None:
+    """Another stream works on the tensor: its memory is not given out again before that stream has done what it has been given.
+
+    Errors: RuntimeError for a tensor of the CPU, TypeError where `stream` is no `cuda.Stream`.
+    """
+    from ..cuda.streams import Stream
+    if not isinstance(stream, Stream):
+        raise TypeError(f"record_stream(): argument 's' (position 1) must be Stream, not {type(stream).__name__}")
+    if self.is_cpu:
+        raise RuntimeError("Could not run 'record_stream' with a tensor of the CPU: its memory belongs to no stream")
+    owner = self._array.owner
+    if hasattr(owner, "used_on"):           # not another library's memory
+        owner.used_on(stream.cuda_stream or None, stream._handle)
+
+
 @public(function=False, name="type")
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> str | Tensor:
     """Without argument the old name of the dtype, "engine.FloatTensor"; with a dtype, such a name or class, the tensor

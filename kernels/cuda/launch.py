@@ -17,6 +17,7 @@ from ..source import ITEMSIZE
 from . import pointwise as maps
 from .compiler import Program
 
+ROW = 128               # elements of a row from which a kernel of its own walks rows
 BLOCKS = 1 << 14        # of a grid whose threads walk on by themselves: more than any GPU runs at once
 
 
@@ -131,6 +132,10 @@ def _plan(about: maps.Map, shape: tuple[int, ...], strides: tuple[tuple[int, ...
     if whole and (width == 1 or all(aligned % min(16, width * ITEMSIZE[d]) == 0 for d in dtypes)):
         program = maps.dense(about, numbers)
         return ((program, grid_of(-(-count // width), program.threads), nothing, (count,)),)
+    if len(sizes) == 2 and not large and sizes[0] >= ROW:
+        found = _banded(about, sizes, steps, dtypes, aligned, numbers)
+        if found is not None:
+            return ((*found[:2], nothing, found[2]),)
     outer = sizes[maps.DIMENSIONS:]
     sizes, kept = sizes[:maps.DIMENSIONS], tuple(s[:maps.DIMENSIONS] for s in steps)
     plans = []
@@ -138,6 +143,27 @@ def _plan(about: maps.Map, shape: tuple[int, ...], strides: tuple[tuple[int, ...
         offsets = tuple(sum(i * s for i, s in zip(index, step[maps.DIMENSIONS:], strict=True)) for step in steps)
         plans.append(_strided(about, sizes, kept, offsets, numbers, large))
     return tuple(plans)
+
+
+def _banded(about: maps.Map, sizes: tuple[int, ...], steps: tuple[tuple[int, ...], ...], dtypes: Sequence[str], aligned: int,
+            numbers: tuple[int, ...]) -> tuple | None:
+    """(program, grid, arguments) over rows of neighbours where some operand is the same in many places; None where none is."""
+    letters = []
+    for (along, across), dtype in zip(steps, dtypes, strict=True):
+        letters.append("s" if along == 0 else "" if along != ITEMSIZE[dtype] else "h" if across == 0 else "w")
+    results = len(about.out_types)
+    if "" in letters or letters[:results] != ["w"] * results or not {"h", "s"} & set(letters):
+        return None
+    width = about.width()
+    fits = sizes[0] % width == 0 and all(
+        math.gcd(aligned, across) % min(16, width * ITEMSIZE[d]) == 0
+        for (_, across), d, letter in zip(steps, dtypes, letters, strict=True) if letter != "s")
+    width = width if fits else 1
+    program = maps.banded(about, "".join(letters), width, numbers)
+    groups = sizes[0] // width
+    lanes = min(program.threads, max(32, 1 << (groups - 1).bit_length()))
+    blocks = -(-groups // lanes) * -(-sizes[1] // (maps.BAND * (program.threads // lanes)))
+    return program, min(BLOCKS, blocks), (groups, sizes[1], lanes, *(across for _, across in steps))
 
 
 def _strided(about: maps.Map, sizes: tuple[int, ...], steps: tuple[tuple[int, ...], ...], offsets: tuple[int, ...],

@@ -18,8 +18,9 @@
         i = (whole << 2) + block() * threads() + thread()
         if i < n: ...                                       # at most three elements are left
 
-`dense`: all operands contiguous in the same order; `strided`: any strides, up to DIMENSIONS dimensions, in 32-bit or 64-bit
-indices. Operands that are one number are passed by value. Which of them runs is settled in `kernels.cuda.launch`.
+`dense`: all operands contiguous in the same order; `banded`: rows of neighbours, where some operand is one row for all or a number
+a row; `strided`: any strides, up to DIMENSIONS dimensions, in 32-bit or 64-bit indices. Operands that are one number are passed by
+value. Which of them runs is settled in `kernels.cuda.launch`.
 """
 from __future__ import annotations
 
@@ -32,6 +33,7 @@ from ..symbol import Symbol, lines
 from .compiler import Program
 
 DIMENSIONS = 6          # of the strided kernels; what has more is launched in slices
+BAND, BATCH = 16, 8     # rows that a thread of a banded kernel walks, while it holds what is the same in all; read at once
 HEAVY = 2               # work (kernels.book) from which a thread takes one element at a time: such kernels wait for arithmetic
 CARRIER = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "complex128"}       # bytes of any dtype travel as these
 
@@ -120,6 +122,57 @@ def dense(about: Map, chosen: tuple[int, ...] = ()) -> Program:
     code += [f"whole = n >> {shift}", "while i < whole:", *indented(1, [*group, "i += step"]),
              f"i = (whole << {shift}) + block() * threads() + thread()", "if i < n:", *indented(1, one)]
     return _program(about, "dense", chosen, ["n"], ["int64"], code)
+
+
+@functools.cache
+def banded(about: Map, pattern: str, width: int, chosen: tuple[int, ...] = ()) -> Program:
+    """Rows of neighbouring results, `width` of them at a time. `pattern` has a letter for each operand in memory, results first:
+    w, a row of neighbours for each row; h, one row for all, which a thread reads once for BAND rows; s, a number a row.
+
+    After the addresses come how many groups of `width` a row has, how many rows there are, how many threads share a row (a power of
+    two), and each operand's step to the next row. BATCH rows are read before the first is computed with, for memory is far away.
+    """
+    outs, ins = range(len(about.out_types)), [k for k in range(len(about.in_types)) if k not in chosen]
+    letters = dict(zip([*(f"q{k}" for k in outs), *(f"p{k}" for k in ins)], pattern, strict=True))
+    wide = "" if width == 1 else str(width)
+    batch = BATCH if about.work < HEAVY else 1
+
+    def offset(operand: str, dtype: str, row: str) -> str:
+        across = "" if letters[operand] == "h" else f"{row} * u_{operand}"
+        along = "" if letters[operand] == "s" else f"i * {width * ITEMSIZE[dtype]}"
+        return " + ".join(filter(None, (across, along)))
+
+    def read(k: int, name: str, row: str = "") -> str:
+        dtype, operand = about.in_types[k], f"p{k}"
+        return f"{name} = load{'' if letters[operand] == 's' else wide}_{dtype}({operand}, {offset(operand, dtype, row)})"
+
+    def rows(count: int) -> list[str]:
+        """Statements for some rows from `row` on."""
+        code = [read(k, f"a{k}_{b}", f"(row + {b})") for b in range(count) for k in ins if letters[f"p{k}"] != "h"]
+        for b in range(count):
+            for v in range(width):
+                values = []
+                for k, d in enumerate(about.in_types):
+                    letter = letters.get(f"p{k}", "")
+                    held = f"a{k}" if letter == "h" else f"a{k}_{b}"
+                    values.append(f"c{k}" if k in chosen else unpacked(d, f"{held}[{v}]" if wide and letter != "s" else held))
+                code += about.evaluated(values, f"_{b}_{v}")
+            for k, d in enumerate(about.out_types):
+                results = ", ".join(packed(d, f"r{k}_{b}_{v}") for v in range(width))
+                place = offset(f"q{k}", d, f"(row + {b})")
+                code.append(f"store{wide}_{d}(q{k}, {place}, {f'({results})' if wide else results})")
+        return [*code, f"row += {count}"]
+    walk = [*(read(k, f"a{k}") for k in ins if letters[f"p{k}"] == "h"),
+            f"row = (band * each + quotient(thread(), lanes)) * {BAND}", f"last = min(row + {BAND}, rows)",
+            *([f"while row + {batch - 1} < last:", *indented(1, rows(batch))] if batch > 1 else []),
+            "while row < last:", *indented(1, rows(1))]
+    code = ["tiles = quotient(n + lanes - 1, lanes)", "each = quotient(threads(), lanes)",
+            f"bands = quotient(rows + {BAND} * each - 1, {BAND} * each)", "item = block()", "while item < tiles * bands:",
+            *indented(1, ["band = quotient(item, tiles)", "i = (item - band * tiles) * lanes + (thread() & (lanes - 1))",
+                          "if i < n:", *indented(1, walk), "item += blocks()"])]
+    steps = [f"u_{operand}" for operand in letters]
+    parameters = ["n", "rows", "lanes", *steps]
+    return _program(about, f"banded_{pattern}_{width}", chosen, parameters, ["int64"] * len(parameters), code)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ..solvers import vectors
-from ..solvers.machine import FRAME, FUNCTIONS, OPTIONS, VECTOR, WORDS, Solver, constants, typed
+from ..solvers.machine import FRAME, FUNCTIONS, OPTIONS, PRIVATE, VECTOR, WORDS, Solver, constants, typed
 from ..source import indented
 from .compiler import Program
 from .launch import Launch, View, contiguous
@@ -165,10 +165,16 @@ def program(solver: Solver, dtype: str, evaluations: Mapping[int, Sequence[Evalu
     parts = "".join(vectors.ALONE if part is vectors.VECTORS else part for part in solver.parts)
     counts = "\n".join(f"    store_int64(counts, ({k} * rows + row) * 8, word(s, {name}))" for k, name in enumerate(COUNTS) if k)
     loop = FRAME + RUN.replace("{captured}", addresses).replace("{counts}", counts)
-    text = constants(names) + typed(ACCESS + VECTOR + parts + solver.source, dtype) + "\n".join(answers) + typed(loop, dtype)
+    text = (constants(names) + f"HEADER = {_header(solver)}\n" + typed(ACCESS + VECTOR + parts + solver.source, dtype)
+            + "\n".join(answers) + typed(loop, dtype))
     for ours, theirs in (("@shared", "@outlined"), (r"\bmin\(", "smaller("), (r"\bmax\(", "greater(")):   # `shared` is memory here
         text = re.sub(ours, theirs, text)
     return Program(f"solver_{solver.name}_{dtype}", text, ("address",) * (9 + captured) + ("int64",) * 4, functions, THREADS)
+
+
+def _header(solver: Solver) -> int:
+    """How many words come before a state's vectors: no more than the solver has names for."""
+    return PRIVATE + len(solver.words) + len(solver.numbers)
 
 
 def _answer(one: Evaluation, dtype: str) -> list[str]:
@@ -193,7 +199,7 @@ class Batch:
         self.options = device.put(np.array([values[k] for k in solver.options] or [0.0]))
         self.bounds = None if bounds is None else tuple(map(device.put, bounds))
         self.grid = -(-self.rows // THREADS)
-        words = solver.words_of_state(self.n, 0, "float64", options) + 2 * self.n
+        words = _header(solver) + 4 * self.n + solver.vectors(self.n, 0, values)        # 2 n for x and its gradient, 2 n for bounds
         self.states = device.empty("int64", (words, self.grid * THREADS))
         self.x, self.g = (device.empty(dtype, (self.rows, self.n)) for _ in "xg")
         self.f = device.empty(dtype, (self.rows,))
