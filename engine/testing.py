@@ -19,7 +19,7 @@ import numpy as np
 
 from kernels.book import BOOK, Fold, Operator, Pointwise
 
-from . import dtypes, func, tree
+from . import devices, dtypes, func, tree
 from .compiler import compile as compiled_function
 from .functions.registry import PUBLIC
 from .tensor import Tensor, host
@@ -218,8 +218,8 @@ class Subject:
 
 def check_operator(op: Any, *, like: Callable | None = None, samples: Callable | None = None,
                    domain: dict[str, tuple[float, float]] | None = None, dtypes: Sequence[str] | None = None,
-                   tol: float | None = None, order: int = 2, compiled: bool = True, seed: int = 0) -> None:
-    """Run the checks that the book's operators pass on an operator of `engine.elementwise`, `engine.library` or the book.
+                   tol: float | None = None, order: int = 2, compiled: bool = True, device: Any = None, seed: int = 0) -> None:
+    """Run the checks that the book's operators pass on an operator of `elementwise`, `reduction`, `stencil`, `library` or the book.
 
     Checked: values against a reference; that inputs stay as they were; dense, transposed, sliced, empty, 0-d, broadcast and
     expanded operands; each dtype; `out=`; gradients by finite differences, to second order; forward mode against reverse mode; vmap
@@ -233,6 +233,8 @@ def check_operator(op: Any, *, like: Callable | None = None, samples: Callable |
         kinks by more than 0.01: differences see both sides.
     dtypes: names of dtypes ("float64", ...); all that the record declares, "float64" alone for operators of whole arrays.
     tol: allowed error of values, in units of the last place. order: of the gradients checked, 0 for none.
+    device: where the operator is to run, too ("cuda"; with ENGINE_CUDA=emulate on any machine): values of all layouts and first
+        gradients there are those of the CPU, but for the order of additions.
     Errors: AssertionError that names operator, dtype and check; TypeError for what is no operator; ValueError for missing samples.
     """
     for subject, cases in _subjects(op, like, samples, domain, dtypes, tol):
@@ -244,6 +246,9 @@ def check_operator(op: Any, *, like: Callable | None = None, samples: Callable |
             for layout, arrays, options in drawn:
                 with _saying(subject, dtype, layout):
                     _check_values(subject, dtype, arrays, options)
+                if device is not None:
+                    with _saying(subject, dtype, f"{layout}, on {device}"):
+                        _check_there(subject, dtype, arrays, options, order, device)
             _check_ways(subject, dtype, drawn, rng, order, compiled and dtype == _main(subject.dtypes))
 
 
@@ -262,7 +267,8 @@ def _saying(subject: Subject, dtype: str, what: str) -> Iterator[None]:
 
 def _subjects(op: Any, like: Any, samples: Any, domain: Any, names: Any, tol: Any) -> Iterator[tuple[Subject, Callable]]:
     """What is to be checked of an operator, and the function that gives (layout, operands, options) for it."""
-    records = getattr(op, "operators", None) or (getattr(op, "record", None) or getattr(op, "operator", None) or op,)
+    one = getattr(op, "record", None) or getattr(op, "operator", None)         # reductions have operators, too: their parts
+    records = (one,) if one is not None else getattr(op, "operators", None) or (op,)
     records = [BOOK.get(r, r) if isinstance(r, str) else r for r in records]
     if not all(isinstance(r, Operator) for r in records):
         raise TypeError(f"check_operator: an operator is needed (of engine.elementwise, engine.library or the book), not {op!r}")
@@ -362,6 +368,37 @@ def _check_values(subject: Subject, dtype: str, arrays: Arrays, options: dict) -
         out = PUBLIC["empty"](0, dtype=results[0].dtype)
         assert subject.call(*[tensor_of(a) for a in given], **options, out=out) is out, "out= is not what is returned"
         np.testing.assert_array_equal(host(out), host(results[0]), err_msg="out=")
+
+
+def _check_there(subject: Subject, dtype: str, arrays: Arrays, options: dict, order: int, device: Any) -> None:
+    """Values and first gradients on another device are the CPU's."""
+    kind = np.dtype(dtype).kind
+    fixed = subject.fixed.get(kind == "c", ())
+    found = []
+    for place in ("cpu", device):
+        xs = [_laid_out(a, place) for a in arrays]
+        for k, x in enumerate(xs):
+            if order and subject.differentiable and x.dtype.category >= 2 and k not in fixed:
+                x.requires_grad_()
+        results = _results(subject, xs, options)
+        assert all(r.device.type == devices.device(place).type for r in results), f"a result is on {results[0].device}"
+        wanted = [x for x in xs if x.requires_grad]
+        if wanted and len(results) == 1 and results[0].requires_grad:
+            results += grad(results[0], wanted, PUBLIC["ones_like"](results[0]), materialize_grads=True)
+        found.append([r.detach().cpu() for r in results])
+    for ours, theirs in zip(*found, strict=True):
+        _near(theirs, ours, f"on {device}")
+
+
+def _laid_out(a: np.ndarray, device: Any) -> Tensor:
+    """An array as a tensor of a device, with its strides where it is a view of a larger one."""
+    base = a
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    if base is a or not base.flags.c_contiguous or base.dtype != a.dtype or any(s < 0 or s % a.itemsize for s in a.strides):
+        return tensor_of(a.copy(order="K")).to(device)
+    offset = (a.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // a.itemsize
+    return tensor_of(base.reshape(-1).copy()).to(device).as_strided(a.shape, [s // a.itemsize for s in a.strides], offset)
 
 
 def _takes_out(call: Callable) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from cuda_checks import needs_numba_cuda
 
 import engine
+from engine.testing import check_operator
 from kernels.book import BOOK
 
 pytestmark = [needs_numba_cuda, pytest.mark.usefixtures("emulated", "clean_book")]
@@ -115,6 +116,31 @@ def test_second_derivatives(rng):
         return u[i] * u[i + 1] * u[i - 1]
     u = engine.tensor(rng.standard_normal(6)).cuda().requires_grad_()
     assert engine.autograd.gradcheck(smooth, (u,)) and engine.autograd.gradgradcheck(smooth, (u,))
+
+
+def test_the_books_own_checks_on_the_device(rng):
+    @engine.elementwise
+    def bent(x, k):
+        return k * x * x if x > 0.5 else math.sin(k * x)
+
+    @engine.reduction(map=lambda x: (x, x * x), start=(0.0, 0.0), finish=lambda s, q, n: q - s * s / n)
+    def scatter_of(s, q, t, r):
+        return s + t, q + r
+
+    @engine.stencil(boundary="reflect")
+    def slope(u, i, j):
+        return (u[i + 1, j] - u[i - 1, j]) * u[i, j - 1]
+    check_operator(bent, dtypes=("float32", "float64"), device="cuda", order=1, compiled=False)
+    check_operator(scatter_of, device="cuda", order=1, compiled=False)
+    check_operator(slope, device="cuda", order=1, compiled=False,
+                   samples=lambda rng, dtype: [([rng.standard_normal((4, 5)).astype(dtype)], {})])
+    wrong = engine.library.structural(lambda x: x * 2, name="wrong_on_cuda", vjp=lambda g: (g * 2,),
+                                      kernels={"cuda": lambda x: BOOK["mul"].on_arrays(x, np.float64(3))})
+    try:
+        with pytest.raises(AssertionError, match=r"wrong_on_cuda, float64, .* on cuda"):
+            check_operator(wrong, device="cuda", compiled=False, samples=lambda rng, dtype: [([np.ones(3)], {})])
+    finally:
+        engine.library.remove("wrong_on_cuda")
 
 
 def test_the_table_says_where_they_run():

@@ -599,7 +599,7 @@ def test_the_page_on_operators_of_your_own_runs(tmp_path):
     """The code of docs/operators-of-your-own.md, as a reader would run it: from a file."""
     page = (Path(__file__).parents[1] / "docs" / "operators-of-your-own.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     program = tmp_path / "page.py"
     program.write_text("\n".join(blocks), encoding="utf-8")
     runpy.run_path(str(program))

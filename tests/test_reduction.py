@@ -9,6 +9,7 @@ import pytest
 
 import engine
 from engine.autograd import gradcheck, gradgradcheck
+from engine.testing import check_operator
 from engine.written.reduction import reduction
 
 
@@ -169,3 +170,16 @@ def test_a_second_process_takes_it_from_the_store(tmp_path):
     first, second = (subprocess.run([sys.executable, str(file)], env=env, capture_output=True, text=True, timeout=120)
                      for _ in range(2))
     assert first.stdout.startswith("5.0") and second.stdout == "5.0 0 False\n", second.stderr
+
+
+@pytest.mark.usefixtures("clean_book")
+def test_the_books_own_checks_take_reductions():
+    @reduction(map=lambda x: (x, x * x), start=(0.0, 0.0), finish=lambda s, q, n: q - s * s / n)
+    def scatter_of(s, q, t, r):
+        return s + t, q + r
+
+    def right(x, axis, keepdims):
+        return ((x - x.mean(axis=axis, keepdims=True)) ** 2).sum(axis=axis, keepdims=keepdims)
+    check_operator(scatter_of, like=right, tol=64)
+    with pytest.raises(AssertionError, match="scatter_of, float64"):
+        check_operator(scatter_of, like=lambda x, axis, keepdims: right(x, axis, keepdims) + 1e-9, tol=64)

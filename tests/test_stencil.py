@@ -4,6 +4,7 @@ import pytest
 
 import engine
 from engine.autograd import gradcheck, gradgradcheck
+from engine.testing import check_operator
 from engine.written.stencil import stencil
 
 MODES = ["constant", "edge", "reflect", "symmetric", "wrap"]
@@ -137,3 +138,12 @@ def test_what_does_not_fit_is_said():
         heat(engine.ones(1, 5), 0.1)
     with pytest.raises(TypeError, match="takes 2 operands"):
         heat(engine.ones(3, 3))
+
+
+@pytest.mark.usefixtures("clean_book")
+def test_the_books_own_checks_take_stencils():
+    @stencil(boundary="wrap")
+    def slope(u, i):
+        return (u[i + 1] - u[i - 1]) * u[i]
+    check_operator(slope, like=lambda u: (np.roll(u, -1) - np.roll(u, 1)) * u, tol=4,
+                   samples=lambda rng, dtype: [([rng.standard_normal(5).astype(dtype)], {})])
