@@ -488,8 +488,11 @@ def _fold(op: Fold, x: DeviceArray, dims: Sequence[int] | None, keepdim: bool, e
 
 
 def draw(out: DeviceArray, rule: str, reserve: Callable, a: float, b: float) -> None:
-    """Random numbers, the CPU's to the last bit."""
-    from kernels.cpu import randoms
-    made = np.empty(out.shape, out.dtype.numpy)
-    randoms.draw(made.reshape(-1), rule, reserve, a, b)
-    store(out, made)
+    """Random numbers into an array that is not empty: the CPU's, see `kernels.cuda.randoms`."""
+    from kernels.cpu import randoms as host
+    from kernels.cuda import randoms
+    key, first = reserve(-(-out.size // host.elements_per_block(rule, out.dtype.name)))
+    dense = out if out.flags.c_contiguous else empty(out.shape, out.dtype.numpy, out.place)
+    randoms.draw(out.device, dense.view, rule, key, first, a, b)
+    if dense is not out:
+        store(out, dense)

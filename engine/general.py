@@ -56,7 +56,8 @@ class GeneralNode(Node):
                 values.append(saved[which])
         if caller.quick is not None and not modes.enabled and g.__class__ in (Tensor, list):
             if not custom_kernels:
-                on_host = g.__class__ is list or g._array.__class__ is ndarray
+                on_host = g._array.__class__ is ndarray if g.__class__ is Tensor else all(
+                    t is None or t._array.__class__ is ndarray for t in g)
                 results = caller.quick(*[v._array if isinstance(v, Tensor) else _arrays(v) for v in values]) if on_host else None
                 if results is not None:
                     return [None if r is None else wrap(r, KIND_OF_NUMPY[r.dtype]) for r in results]

@@ -11,11 +11,14 @@ from kernels.cuda import pointwise as maps
 pytestmark = [needs_numba_cuda, pytest.mark.usefixtures("emulated")]
 
 
+ADDED = ("float16", "float32", "float64", "int32", "int64")
+
+
 def test_kernels():
     programs = [*(gathers.moving_program(size) for size in (1, 2, 4, 8, 16)),
                 *(maps.dense(maps.copy(size)) for size in (1, 2, 4, 8, 16)),
-                *(scatters.writing_program(d, True) for d in scatters.ADDED),
-                *(scatters.writing_program(d, False) for d in ("uint8", "uint16", "uint32", "uint64", "complex128"))]
+                *(scatters.writing_program(d, "sum") for d in ADDED),
+                *(scatters.writing_program(d, "set") for d in ("uint8", "uint16", "uint32", "uint64", "complex128"))]
 
     def run(device):
         rng = np.random.default_rng(4)
@@ -28,7 +31,7 @@ def test_kernels():
             written = x.copy()
             written[:, rows] = values
             agree(device.read(scatters.index_put(device, source, given, at, 1, 2)), written, about=dtype)
-            if dtype in scatters.ADDED:
+            if dtype in ADDED:
                 wide = x.astype("float32" if dtype == "float16" else dtype)
                 np.add.at(wide, (slice(None), rows), values.astype(wide.dtype))
                 agree(device.read(scatters.index_add(device, source, given, at, 1, 2, True)), wide.astype(dtype), about=dtype)

@@ -21,7 +21,7 @@ from ..random import Generator, reserved
 from ..saved import undifferentiable
 from ..tape import edge_of, modes
 from ..tensor import KIND, Kind, Tensor, wrap
-from .create import finish, kind_of
+from .create import finish, kind_of, kind_there
 from .factories import _into, allocate, empty_as, scalar_of, sizes
 from .random import _CTYPE, _bounds, _check, _floats, _int, _standard, draw, generator_of
 from .registry import public
@@ -222,9 +222,11 @@ def normal(mean: float | Tensor = 0.0, std: float | Tensor = 1.0, size: Any = No
         if size is None:
             raise TypeError("normal() received an invalid combination of arguments: two numbers need a size")
         kind = kind_of(dtype, "normal") or (KIND[DEFAULT.dtype] if out is None else out._kind)
+        if out is None:
+            kind = kind_there(kind, device)
         made = wrap(allocate(sizes("normal", (size,)), kind), kind)
         normal_(made, scalar_of("normal", mean, "mean", 1), scalar_of("normal", std, "std"), generator=generator)
-        made = finish(made, device, requires_grad)
+        made = finish(made, kind.device, requires_grad)
         return made if out is None else _into(out, made)
     for t in given:
         _check(t._kind, "normal_kernel_cpu")
@@ -236,7 +238,7 @@ def normal(mean: float | Tensor = 0.0, std: float | Tensor = 1.0, size: Any = No
     elif not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     plain = [t.detach() if isinstance(t, Tensor) else t for t in (mean, std)]
-    kind = KIND[dtypes.result_type_of([dispatch.item_of(t) for t in plain])]
+    kind = given[0]._kind.kin[dtypes.result_type_of([dispatch.item_of(t) for t in plain])]
     try:
         shape = np.broadcast_shapes(*(t._array.shape for t in given))
     except ValueError:
@@ -275,7 +277,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     elif not array.shape[-1]:
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     shape = (*array.shape[:-1], num_samples) if replacement else array.shape
-    numbers = draw(allocate(shape, FLOAT64), "uniform" if replacement else "exponential", 0.0 if replacement else 1.0,
+    numbers = draw(allocate(shape, weights._kind), "uniform" if replacement else "exponential", 0.0 if replacement else 1.0,
                    1.0, generator)
-    made = BOOK["choice"](weights, wrap(numbers, FLOAT64), count=num_samples, replacement=replacement)
+    made = BOOK["choice"](weights, wrap(numbers, weights._kind), count=num_samples, replacement=replacement)
     return made if out is None else dispatch.into(out, made)

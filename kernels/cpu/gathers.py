@@ -24,7 +24,7 @@ MOVED = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "complex128"}   
 INT64 = np.dtype(np.int64)
 COMBINE = {                                     # how an element `old` takes a `new` one; NaN wins in amax and amin
     "set": "new", "sum": "old + new", "prod": "old * new",
-    "amax": "new if new > old or new != new else old", "amin": "new if new < old or new != new else old",
+    "amax": "(new if new > old or new != new else old)", "amin": "(new if new < old or new != new else old)",
 }
 
 _ROW = """

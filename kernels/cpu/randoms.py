@@ -11,29 +11,30 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import libm, philox
+from ..source import indented
 from . import fills, pool
 from .maps import loaded, stored
 from .native import Program, make_ufunc
 
 # rule -> (kind of numbers made from a block, distribution made of such a number and two parameters), computed in floats
-_RULES = {
+RULES = {
     "uniform": ("unit", philox.uniform), "normal": ("normal", philox.normal),
     "log_normal": ("normal", philox.log_normal),
     "exponential": ("open", philox.exponential), "cauchy": ("open", philox.cauchy),
     "geometric": ("open", philox.geometric),
 }
 # rules of 64-bit integers -> how a block is read
-_WHOLE = {"bernoulli": philox.words32, "integer": philox.words64, "words": philox.words32}
+WHOLE = {"bernoulli": philox.words32, "integer": philox.words64, "words": philox.words32}
 
 
 def elements_per_block(rule: str, dtype: str) -> int:
     """How many elements share a block; see kernels.philox."""
-    if rule in _WHOLE:
+    if rule in WHOLE:
         return 2 if rule == "integer" else 4
-    return 2 if _compute(dtype) == "float64" else 4
+    return 2 if computed_in(dtype) == "float64" else 4
 
 
-def _compute(dtype: str) -> str:
+def computed_in(dtype: str) -> str:
     return "float32" if dtype in ("float16", "float32") else "float64"
 
 
@@ -43,12 +44,12 @@ def random_ufunc(rule: str, dtype: str) -> np.ufunc:
     `draw`.
     """
     size, per = np.dtype(dtype).itemsize, elements_per_block(rule, dtype)
-    if rule in _WHOLE:
-        parameter, numbers, literal = "uint64", _WHOLE[rule], "uint64"
+    if rule in WHOLE:
+        parameter, numbers, literal = "uint64", WHOLE[rule], "uint64"
         shape = {"bernoulli": philox.bernoulli, "integer": philox.integer}.get(rule)
     else:
-        parameter = literal = _compute(dtype)
-        kind, shape = _RULES[rule]
+        parameter = literal = computed_in(dtype)
+        kind, shape = RULES[rule]
         exact = dtype if (kind, dtype) == ("unit", "float16") else parameter
         numbers = getattr(philox, f"{kind}_{exact}")
     names = ", ".join(f"v{k}" for k in range(per))
@@ -100,7 +101,7 @@ def _plan(rule: str, dtype: np.dtype, a: float, b: float) -> tuple:
     arrays.
     """
     name = dtype.name
-    word = np.uint64 if rule in _WHOLE else np.float32 if _compute(name) == "float32" else np.float64
+    word = np.uint64 if rule in WHOLE else np.float32 if computed_in(name) == "float32" else np.float64
     with np.errstate(over="ignore"):
         return random_ufunc(rule, name), elements_per_block(rule, name), np.array(a, word), np.array(b, word)
 
@@ -137,56 +138,51 @@ def draw(out: np.ndarray, rule: str, reserve: Callable[[int], tuple[int, int]], 
 # Small rates: uniform numbers are multiplied until the product falls below exp(-rate) (Knuth, TAOCP 2, 3.4.1).
 # Rates from 10 on: transformed rejection, algorithm PTRS of Hoermann (1993), "The transformed rejection method for
 # generating Poisson random variables".
-_POISSON = """
+NUMBERS = """
 @inline
 def numbers(counter, attempt, key):
     mask = as_uint64(0xFFFFFFFF)
     half = as_uint64(32)
     w0, w1, w2, w3 = philox(counter & mask, counter >> half, as_uint64(attempt), as_uint64(0), key & mask, key >> half)
     return unit(w0, w1, w2, w3)
-
-def kernel(args, dimensions, steps, data):
-    key, offset = load_uint64(args[1], 0), load_uint64(args[2], 0)
-    for e in range(dimensions[0]):
-        rate = as_float64(LOAD)
-        counter = offset + as_uint64(load_int64(args[3], e * steps[3]))
-        result, attempt = 0.0, 0
-        if not rate < 1e15:
-            result = rate
-        elif rate < 10.0:
-            bound, product = exp(-rate), 1.0
-            while True:
-                u, v = numbers(counter, attempt, key)
-                attempt += 1
-                product *= u
-                if not product > bound:
-                    break
-                result += 1.0
-                product *= v
-                if not product > bound:
-                    break
-                result += 1.0
-        else:
-            root, logarithm = sqrt(rate), log(rate)
-            b = 0.931 + 2.53 * root
-            a = -0.059 + 0.02483 * b
-            inverse = 1.1239 + 1.1328 / (b - 3.4)
-            fast = 0.9277 - 3.6224 / (b - 2.0)
-            while True:
-                u, v = numbers(counter, attempt, key)
-                attempt += 1
-                u -= 0.5
-                us = 0.5 - abs(u)
-                result = floor((2.0 * a / us + b) * u + rate + 0.43)
-                if us >= 0.07 and v <= fast:
-                    break
-                if result >= 0.0 and not (us < 0.013 and v > us):
-                    left = log(v) + log(inverse) - log(a / (us * us) + b)
-                    if left <= result * logarithm - rate - lgamma(result + 1.0):
-                        break
-        STORE
-    clear_status()
 """
+# key, counter (the element's) and rate -> result
+POISSON = """
+result, attempt = 0.0, 0
+if not rate < 1e15:
+    result = rate
+elif rate < 10.0:
+    bound, product = exp(-rate), 1.0
+    while True:
+        u, v = numbers(counter, attempt, key)
+        attempt += 1
+        product *= u
+        if not product > bound:
+            break
+        result += 1.0
+        product *= v
+        if not product > bound:
+            break
+        result += 1.0
+else:
+    root, logarithm = sqrt(rate), log(rate)
+    b = 0.931 + 2.53 * root
+    a = -0.059 + 0.02483 * b
+    inverse = 1.1239 + 1.1328 / (b - 3.4)
+    fast = 0.9277 - 3.6224 / (b - 2.0)
+    while True:
+        u, v = numbers(counter, attempt, key)
+        attempt += 1
+        u -= 0.5
+        us = 0.5 - abs(u)
+        result = floor((2.0 * a / us + b) * u + rate + 0.43)
+        if us >= 0.07 and v <= fast:
+            break
+        if result >= 0.0 and not (us < 0.013 and v > us):
+            left = log(v) + log(inverse) - log(a / (us * us) + b)
+            if left <= result * logarithm - rate - lgamma(result + 1.0):
+                break
+""".strip().splitlines()
 
 
 def _exp(x):
@@ -209,14 +205,21 @@ def _lgamma(x):
     return libm.lgamma(x)
 
 
+def poisson_functions() -> dict:
+    """What NUMBERS and POISSON call."""
+    return {"philox": (philox.philox4x32, "uint64"), "unit": (philox.unit_float64, "float64"), "exp": (_exp, None),
+            "log": (_log, None), "sqrt": (_sqrt, None), "floor": (_floor, None), "lgamma": (_lgamma, None)}
+
+
 @functools.cache
 def _poisson_ufunc(dtype: str) -> np.ufunc:
-    source = _POISSON.replace("LOAD", loaded(dtype, "args[0]", "e * steps[0]")).replace(
-        "STORE", stored(dtype, "args[4]", "e * steps[4]", "result"))
-    functions = {"philox": (philox.philox4x32, "uint64"), "unit": (philox.unit_float64, "float64"),
-                 "exp": (_exp, None), "log": (_log, None), "sqrt": (_sqrt, None), "floor": (_floor, None),
-                 "lgamma": (_lgamma, None)}
-    return make_ufunc(Program(f"random_poisson_{dtype}", source, functions=functions, work=64,
+    lines = [f"rate = as_float64({loaded(dtype, 'args[0]', 'e * steps[0]')})",
+             "counter = offset + as_uint64(load_int64(args[3], e * steps[3]))", *POISSON,
+             stored(dtype, "args[4]", "e * steps[4]", "result")]
+    source = "\n".join([NUMBERS, "def kernel(args, dimensions, steps, data):",
+                        "    key, offset = load_uint64(args[1], 0), load_uint64(args[2], 0)", "    for e in range(dimensions[0]):",
+                        *indented(2, lines), "    clear_status()"])
+    return make_ufunc(Program(f"random_poisson_{dtype}", source, functions=poisson_functions(), work=64,
                               inputs=(dtype, "uint64", "uint64", "int64"), outputs=(dtype,)))
 
 

@@ -74,9 +74,9 @@ class Map:
             dtype = self.in_types[k]
             if dtype.startswith("complex"):
                 part = "float32" if dtype == "complex64" else "float64"
-                parameters += [f"n{k}", f"m{k}"]
+                parameters += [f"n{k}", f"im{k}"]
                 dtypes += [part, part]
-                code.append(f"c{k} = as_{dtype}(complex(n{k}, m{k}))")
+                code.append(f"c{k} = as_{dtype}(complex(n{k}, im{k}))")
             else:
                 parameters.append(f"n{k}")
                 dtypes.append(dtype)

@@ -14,9 +14,10 @@ import numpy as np
 from ..source import ITEMSIZE, indented, packed, unpacked
 from . import pointwise as maps
 from .compiler import Program
+from .elements import launches_of, program_of
 from .gathers import picked
-from .launch import Launch, View, divider, grid_of
-from .pooling import MOST, THREADS, dense, each_program
+from .launch import View, divider
+from .pooling import MOST, dense
 
 ADDED = ("float16", "float32", "float64", "int32", "int64")
 FLOATING = ADDED[:3]
@@ -50,8 +51,8 @@ def columns_program(size: int) -> Program:
             "y, x_at = v * stride_y + ky * dilation_y - padding_y, u * stride_x + kx * dilation_x - padding_x", f"value = {zero}",
             "if 0 <= y and y < down and 0 <= x_at and x_at < beside:",
             f"    value = read_{carrier}(x, lead * x_n + c * x_c + y * x_y + x_at * x_x)", f"store_{carrier}(q, i * {size}, value)"]
-    parameters = ("n", "x_n", "x_c", "x_y", "x_x", *_sizes(("u", "v", "kx", "ky", "c")), *GEOMETRY)
-    return each_program(f"columns_{size}", "qx", parameters, body)
+    numbers = ("x_n", "x_c", "x_y", "x_x", *_sizes(("u", "v", "kx", "ky", "c")), *GEOMETRY)
+    return program_of(f"columns_{size}", "q, x", ", ".join(numbers), body)
 
 
 @functools.cache
@@ -69,7 +70,8 @@ def blocks_program(dtype: str) -> Program:
     body = [*_digit("at_x", "i", "over_x"), *_digit("at_y", "over_x", "plane"), f"total, ky = as_{compute}(0), 0",
             "while ky < size_ky:", *indented(1, down), f"store_{dtype}(q, i * {size}, {packed(dtype, 'total')})"]
     steps = tuple(f"{w}_stride_{a}" for a in "yx" for w in ("magic", "shift"))
-    return each_program(f"blocks_{dtype}", "qx", ("n", *_sizes(("at_x", "at_y")), "size_kx", "size_ky", *GEOMETRY, *steps), body)
+    numbers = (*_sizes(("at_x", "at_y")), "size_kx", "size_ky", *GEOMETRY, *steps)
+    return program_of(f"blocks_{dtype}", "q, x", ", ".join(numbers), body)
 
 
 def _counts(size: tuple, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> tuple[int, ...]:
@@ -85,8 +87,8 @@ def im2col(device, x: View, kernel, stride, padding, dilation) -> View:
     if out.size > MOST:
         return NotImplemented
     if out.size:
-        words = [out.size, *x.strides, *_divided((*counts[::-1], *tuple(kernel)[::-1], c)), *image, *stride, *padding, *dilation]
-        device.run([Launch(columns_program(ITEMSIZE[x.dtype]), grid_of(out.size, THREADS), (out.address, x.address, *words))])
+        words = [*x.strides, *_divided((*counts[::-1], *tuple(kernel)[::-1], c)), *image, *stride, *padding, *dilation]
+        device.run(launches_of(columns_program(ITEMSIZE[x.dtype]), (out, x), out.size, *words))
     return out
 
 
@@ -98,9 +100,9 @@ def col2im(device, x: View, size, kernel, stride, padding, dilation) -> View:
     if out.size:
         x = dense(device, x)
         counts = _counts(size, kernel, stride, padding, dilation)
-        words = [out.size, *_divided(tuple(size)[::-1]), kernel[1], kernel[0], *counts, *stride, *padding, *dilation,
+        words = [*_divided(tuple(size)[::-1]), kernel[1], kernel[0], *counts, *stride, *padding, *dilation,
                  *(word for s in stride for word in divider(s))]
-        device.run([Launch(blocks_program(x.dtype), grid_of(out.size, THREADS), (out.address, x.address, *words))])
+        device.run(launches_of(blocks_program(x.dtype), (out, x), out.size, *words))
     return out
 
 
@@ -116,10 +118,10 @@ def resample_program(dtype: str) -> Program:
     value = unpacked(dtype, f"read_{dtype}(x, (from_x + read_int64(p, (outputs + at) * 8) * size_t) * {size})")
     weight = f"as_{compute}(read_float64(p, (outputs + outputs * width + at) * 8))"
     body = [*_digit("t", "i", "over_t"), *_digit("o", "over_t", "lead"), "from_x, k = lead * inputs * size_t + t, 0",
-            f"total, count = as_{compute}(0), read_int64(p, o * 8)", "while k < count:",
+            f"total, taken = as_{compute}(0), read_int64(p, o * 8)", "while k < taken:",
             *indented(1, ["at = o * width + k", f"total = total + {weight} * {value}", "k = k + 1"]),
             f"store_{dtype}(q, i * {size}, {packed(dtype, 'total')})"]
-    return each_program(f"resample_{dtype}", "qxp", ("n", "inputs", "outputs", "width", *_sizes(("t", "o"))), body)
+    return program_of(f"resample_{dtype}", "q, x, p", ", ".join(("inputs", "outputs", "width", *_sizes(("t", "o")))), body)
 
 
 def _resampled(device, x: View, dim: int, taps):
@@ -130,9 +132,9 @@ def _resampled(device, x: View, dim: int, taps):
     if out.size:
         x = dense(device, x)
         table = device.put(np.concatenate([taps.counts, taps.positions.ravel(), taps.weights.ravel().view(np.int64)]))
-        words = [out.size, x.shape[dim], taps.outputs, taps.positions.shape[1],
+        words = [x.shape[dim], taps.outputs, taps.positions.shape[1],
                  *_divided((math.prod(x.shape[dim + 1:]), taps.outputs))]
-        device.run([Launch(resample_program(x.dtype), grid_of(out.size, THREADS), (out.address, x.address, table.address, *words))])
+        device.run(launches_of(resample_program(x.dtype), (out, x, table), out.size, *words))
     return out
 
 

@@ -156,7 +156,7 @@ def place(device, x: View, index: View, dim: int, size: int) -> View:
     def row(v: View) -> View:
         return v._replace(shape=(*v.shape[:dim], 1, *v.shape[dim:]), strides=(*v.strides[:dim], 0, *v.strides[dim:]))
     made = scatters._zeros(device, x.dtype, (*x.shape[:dim], size, *x.shape[dim:]))
-    return scatters._lanes(device, made, row(index), row(x), dim, False)
+    return scatters._lanes(device, made, row(index), row(x), dim, "set")
 
 
 def _chosen(device, x: View, index: View, dim: int) -> View:

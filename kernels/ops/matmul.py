@@ -13,6 +13,7 @@ import numpy as np
 from ..book import BOOK, FLOATS, NUMBERS, structural
 from ..cpu import buffers, copies, pool, products, sheets
 from ..table import forward_ufunc
+from .windows import zeros
 
 # --- pieces of the records --------------------------------------------------------------------------------------------
 
@@ -49,6 +50,9 @@ def _ufunc(name: str, dtype: np.dtype) -> np.ufunc:
 
 def compute(name: str, out: np.ndarray, *operands) -> np.ndarray:
     """A pointwise operator of the book on arrays or numbers of one dtype, broadcast into an array."""
+    if out.__class__ is not np.ndarray:
+        numbers = out.dtype.numpy
+        return BOOK[name].on_arrays(*(o if hasattr(o, "compute") else np.asarray(o, numbers) for o in operands), out=out)
     ufunc = _ufunc(name, out.dtype)
     operands = [np.asarray(o, out.dtype) for o in operands]
     return ufunc(*operands, out) if out.size < pool.GRAIN else sheets.into(ufunc, operands, out)
@@ -133,13 +137,13 @@ def _vdot_adjoint(g, x, y, needs):
     return (BOOK["mul"](_conj(g), y) if needs[0] else None, BOOK["mul"](g, x) if needs[1] else None)
 
 
-@structural(["x", "y"], adjoint=_vdot_adjoint, dtypes=NUMBERS, like=np.vdot, function=False,
+@structural(["x", "y"], anywhere=True, adjoint=_vdot_adjoint, dtypes=NUMBERS, like=np.vdot, function=False,
             samples=lambda rng, dtype: iter([(_matrices(dtype, rng, (4,), (4,)), {})]))
 def vdot(x, y):
     """Inner product of two vectors, the first one conjugated."""
     if x.dtype.kind == "c":
-        x = compute("conj", np.empty_like(x), x)
-    return products.product(x, y)
+        x = compute("conj", buffers.empty(x.shape, x.dtype), x)
+    return BOOK["dot"].on_arrays(x, y)
 
 
 # --- beta * input + alpha * product -----------------------------------------------------------------------------------
@@ -233,12 +237,12 @@ def trace(x):
     return BOOK["sum"].on_arrays(x.diagonal())
 
 
-@structural(["x"], linear=True, function=False, method=False, adjoint=lambda g: BOOK["trace"](g),
+@structural(["x"], anywhere=True, linear=True, function=False, method=False, adjoint=lambda g: BOOK["trace"](g),
             samples=lambda rng, dtype: iter([(_matrices(dtype, rng, ()), {"shape": (3, 2)})]),
             like=lambda x, shape: x * np.eye(*shape))
 def trace_backward(x, shape):
     """Zeros with one number along the diagonal: the adjoint of trace."""
-    out = np.zeros(shape, x.dtype)
+    out = zeros(shape, x.dtype)
     diagonal = out.reshape(-1)[:min(shape) * shape[1]:shape[1] + 1]
     if diagonal.size:
         copies.into(diagonal, np.broadcast_to(x, diagonal.shape))
@@ -250,7 +254,7 @@ def _cross_adjoint(g, x, y, dim, needs):
             BOOK["cross"](g, _conj(x), dim=dim) if needs[1] else None)
 
 
-@structural(["x", "y"], adjoint=_cross_adjoint, dtypes=NUMBERS, function=False, node="LinalgCrossBackward0",
+@structural(["x", "y"], anywhere=True, adjoint=_cross_adjoint, dtypes=NUMBERS, function=False, node="LinalgCrossBackward0",
             like=lambda x, y, dim: np.cross(x, y, axis=dim),
             samples=lambda rng, dtype: iter([(_matrices(dtype, rng, (2, 3), (2, 3)), {"dim": 1}),
                                              (_matrices(dtype, rng, (3, 4), (3, 4)), {"dim": 0})]))

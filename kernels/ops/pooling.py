@@ -81,8 +81,8 @@ def _mean_reference(x, size, kernel, stride, padding, count_pad, divisor):
 
 # --- max --------------------------------------------------------------------------------------------------------------
 
-def _max_adjoint(gs, out, x_shape, size):
-    return BOOK["plane_scatter"](gs[0], out[1], size=tuple(x_shape[-len(size):]))
+def _max_adjoint(gs, out, x_shape, size, kernel, stride, padding, dilation):
+    return BOOK["plane_scatter"](gs[0], out[1], size=tuple(x_shape[-len(size):]), windows=(kernel, stride, padding, dilation))
 
 
 def _max_samples(dims: int):
@@ -191,8 +191,11 @@ def _by_index(name: str, x, indices, dims: int, size: tuple):
 @structural(["x", "indices"], dtypes=INTS + FLOATS, function=False, method=False, like=_scatter_reference,
             samples=_index_samples((3, 4), False),
             adjoint=lambda g, indices, size: (BOOK["plane_gather"](g, indices, dims=len(size)), None))
-def plane_scatter(x, indices, size):
-    """Planes of zeros of a spatial size with elements added at indices."""
+def plane_scatter(x, indices, size, windows=None):
+    """Planes of zeros of a spatial size with elements added at indices.
+
+    `windows`: kernel, stride, padding and dilation of the pool that gave the indices, for kernels that look for them there.
+    """
     return _by_index("scatter", x, indices, len(size), size)
 
 

@@ -10,14 +10,14 @@ import numpy as np
 from ..book import BOOK, structural
 
 
-@structural(["x"], function=False, method=False, node="RandomBackward0",
+@structural(["x"], anywhere=True, function=False, method=False, node="RandomBackward0",
             adjoint=lambda g, x_shape: (_nothing(g, x_shape),))
 def noise(x, value):
     """`value`, drawn at random in the place of x or with x as its parameter."""
     return value
 
 
-@structural(["x", "y"], function=False, method=False, node="NormalBackward3",
+@structural(["x", "y"], anywhere=True, function=False, method=False, node="NormalBackward3",
             adjoint=lambda g, x_shape, y_shape: (_nothing(g, x_shape), _nothing(g, y_shape)))
 def noise_of_two(x, y, value):
     """`value`, drawn at random with x and y as its parameters."""

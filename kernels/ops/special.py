@@ -189,16 +189,19 @@ def _each_shift(name, x, p):
     return total
 
 
-@structural(["x"], dtypes=FLOATS, function=False, method=False, adjoint=lambda g, x, p: g * _each_shift("digamma", x, p),
-            like=lambda x, p: _multigammaln(x, p),
+@structural(["x"], anywhere=True, dtypes=FLOATS, function=False, method=False,
+            adjoint=lambda g, x, p: g * _each_shift("digamma", x, p), like=lambda x, p: _multigammaln(x, p),
             samples=lambda rng, dtype: iter([([rng.uniform(1.5, 6, (2, 3))], {"p": 3})] if dtype == "float64" else []))
 def mvlgamma(x, p):
     """The multivariate log-gamma function of dimension p: p (p - 1) / 4 log(pi) + sum of lgamma(x - k / 2), k < p."""
+    from ..cpu import buffers
     from .matmul import compute
-    total = np.full(x.shape, p * (p - 1) / 4 * 1.1447298858494002, x.dtype)
+    from .windows import repeat
+    total = buffers.empty(x.shape, x.dtype)
+    repeat(total, p * (p - 1) / 4 * 1.1447298858494002)
     for k in range(p):
-        shifted = compute("sub", np.empty(x.shape, x.dtype), x, k / 2)
-        compute("add", total, total, compute("lgamma", np.empty(x.shape, x.dtype), shifted))
+        shifted = compute("sub", buffers.empty(x.shape, x.dtype), x, k / 2)
+        compute("add", total, total, compute("lgamma", buffers.empty(x.shape, x.dtype), shifted))
     return total
 
 
@@ -212,7 +215,7 @@ def _refuse(what, needs):
         raise NotImplementedError(f"the derivative for '{what}' is not implemented.")
 
 
-@structural(["x", "other"], dtypes=FLOATS, function=False, method=False, node="NotImplemented", adjoint=_refuse)
+@structural(["x", "other"], anywhere=True, dtypes=FLOATS, function=False, method=False, node="NotImplemented", adjoint=_refuse)
 def without_derivative(x, other, what):
     """x itself, which depends on `other` in a way that has no derivative here: backward says so."""
     return x

@@ -15,10 +15,9 @@ from kernels.cpu import gathers
 from ... import dispatch, dtypes
 from ...autograd.modes import no_grad
 from ...functions.masks import one_hot
-from ...tensor import KIND, Tensor, wrap
+from ...tensor import Tensor, wrap
 
 _INDICES = (dtypes.int64, dtypes.int32)
-INT64 = KIND[dtypes.int64]
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
@@ -33,7 +32,7 @@ def _check_indices(name: str, number: int, word: str, value: Tensor) -> None:
 
 def _as_int64(value: Tensor) -> Tensor:
     value = value.detach()
-    return value if value._kind.dtype is dtypes.int64 else dispatch.cast(value, INT64)
+    return value if value._kind.dtype is dtypes.int64 else dispatch.cast(value, value._kind.kin[dtypes.int64])
 
 
 def _say_dense(sparse: bool) -> None:
@@ -106,7 +105,7 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, 
             raise ValueError("if input is 2D, then offsets has to be None, as input is treated is a mini-batch of fixed length "
                              f"sequences. However, found offsets of type {type(offsets)}")
         count, width = input.shape
-        starts = wrap(np.arange(count, dtype=np.int64) * width, INT64)
+        starts = wrap(np.arange(count, dtype=np.int64) * width, input._kind.kin[dtypes.int64])
         include_last_offset, input = False, input.reshape(-1)
         per_sample_weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
     elif input.dim() == 1:
@@ -181,12 +180,12 @@ def _ends(starts: Tensor, total: int, include_last: bool) -> Tensor:
         raise RuntimeError(f"embedding_bag: offsets have to increase, but got {starts.tolist()}")
     if include_last:
         return starts[1:]
-    return BOOK["cat"]([starts[1:], wrap(np.array([total]), INT64)], dim=0)
+    return BOOK["cat"]([starts[1:], wrap(np.array([total]), starts._kind)], dim=0)
 
 
 def _bags(starts: Tensor, ends: Tensor) -> Tensor:
     """The bag of each index."""
-    return wrap(np.arange(starts._array.size), INT64).repeat_interleave(ends - starts)
+    return BOOK["positions_of_counts"](ends - starts, output_size=None)
 
 
 def _check_range(positions: Tensor, rows: int) -> None:
