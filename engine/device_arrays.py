@@ -482,7 +482,8 @@ def _fold(op: Fold, x: DeviceArray, dims: Sequence[int] | None, keepdim: bool, e
         owners.append(device.empty("uint8", (nbytes,)))
         return owners[-1].address
     outs = [device.empty(d, kept) for d in results_of(record, x.dtype.name)]
-    device.run(fold_plans.fold(record, x.view, folded, outs, [e.reshape(kept).view for e in extra], allocate))
+    extras = [launch.broadcast(e.reshape(()).view, kept) if e.size == 1 else e.reshape(kept).view for e in extra]
+    device.run(fold_plans.fold(record, x.view, folded, outs, extras, allocate))
     made = [of_view(v, x.place).reshape(shown) for v in outs]
     return made[0] if len(made) == 1 else tuple(made)
 

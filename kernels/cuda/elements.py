@@ -1,6 +1,6 @@
 """Small kernels that do the same for each i below a count, one thread an element: their frame, and the binary search in it.
 
-Called by `kernels.cuda.searching` and `kernels.cuda.counting`, which write the statements.
+Called by searching, counting, positions, losses and others of `kernels.cuda`, which write the statements.
 """
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def _along(device, vector: View, shape: Sequence[int], over: Sequence[int], dtyp
 
 
 def _folded(device, name: str, x: View, dims: Sequence[int], extra: Sequence[View] = ()) -> View:
-    """A fold of the book; folded dimensions stay with one element."""
+    """A fold of the book, in the dtype of its operand; folded dimensions stay with one element."""
     op, held = BOOK[name].kernel or BOOK[name], []
     kept = tuple(n for d, n in enumerate(x.shape) if d not in dims)
 
@@ -89,8 +89,7 @@ def _folded(device, name: str, x: View, dims: Sequence[int], extra: Sequence[Vie
         return held[-1].address
     out = device.empty(results_of(op, x.dtype)[0], kept)
     device.run(fold(op, x, dims, [out], [contiguous(e.address, e.dtype, kept) for e in extra], allocate))
-    shape = tuple(1 if d in dims else n for d, n in enumerate(x.shape))
-    return contiguous(out.address, out.dtype, shape)._replace(owner=out.owner)
+    return _viewed(device, out, [1 if d in dims else n for d, n in enumerate(x.shape)], x.dtype)
 
 
 def _mapped(device, about: maps.Map, ins: Sequence[View | float], shape: Sequence[int]) -> list[View]:

@@ -11,10 +11,12 @@ import numpy as np
 
 from .. import libm
 from ..book import BOOK, BOOL, COMPLEX, FLOATS, REALS, TO_REAL, pointwise, structural
+from ..cpu import buffers
 from ..cpu.maps import stored
 from ..cpu.native import Program, make_ufunc
 from ..table import cast_ufunc, forward_ufunc
 from .folds import count_of, restore, share_extreme
+from .windows import zeros
 
 FLOATING = FLOATS + COMPLEX
 
@@ -146,7 +148,7 @@ def _norm_gradient(g, x, out, p, dims, keepdim, x_shape):
 
 
 @structural(["x"], dtypes=FLOATING, result=TO_REAL, function=False, method=False, node="LinalgVectorNormBackward0",
-            adjoint=_norm_gradient, like=np.linalg.norm)
+            adjoint=_norm_gradient, like=np.linalg.norm, anywhere=True)
 def vector_norm(x, p, dims, keepdim):
     """(sum |x|^p)^(1/p) over dimensions.
 
@@ -158,8 +160,9 @@ def vector_norm(x, p, dims, keepdim):
         return BOOK[known].on_arrays(x, dims, keepdim)
     if x.dtype.kind == "c":
         x = BOOK["abs"].on_arrays(x)
-    total = BOOK["powers"].on_arrays(x, dims, keepdim, extra=(np.array(p, x.dtype),))
-    return BOOK["pow"].on_arrays(total, np.array(1.0 / p, x.dtype), out=np.empty(total.shape, x.dtype))
+    dtype = getattr(x.dtype, "numpy", x.dtype)
+    total = BOOK["powers"].on_arrays(x, dims, keepdim, extra=(np.array(p, dtype),))
+    return BOOK["pow"].on_arrays(total, np.array(1.0 / p, dtype), out=buffers.empty(total.shape, x.dtype))
 
 
 # --- log of a sum of exponentials -----------------------------------------------------------------------------------------
@@ -180,13 +183,13 @@ def _logsumexp_gradient(g, x, out, dims, keepdim, x_shape):
     return BOOK["mul"](restore(g, dims, keepdim, x_shape), BOOK["exp_below"](x, restore(out, dims, keepdim, x_shape)))
 
 
-@structural(["x"], dtypes=FLOATS, function=False, method=False, adjoint=_logsumexp_gradient)
+@structural(["x"], dtypes=FLOATS, function=False, method=False, adjoint=_logsumexp_gradient, anywhere=True)
 def logsumexp(x, dims, keepdim):
     """Logarithm of the sum of exponentials over dimensions; never overflows."""
     if not count_of(dims, x.shape):
         shape = tuple(1 if dims is None or d in dims else n for d, n in enumerate(x.shape))
         shape = shape if keepdim else tuple(n for d, n in enumerate(x.shape) if dims is not None and d not in dims)
-        return np.full(shape, -np.inf, x.dtype)
+        return BOOK["log"].on_arrays(zeros(shape, x.dtype))
     scale = BOOK["finite_or_zero"].on_arrays(BOOK["amax"].on_arrays(x, dims, True))
     total = BOOK["exponentials"].on_arrays(x, dims, keepdim, extra=(scale,))
     return BOOK["log_plus"].on_arrays(total, scale.reshape(total.shape))
