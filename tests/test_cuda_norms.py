@@ -72,6 +72,26 @@ def test_normalisation_in_other_dtypes_and_layouts(rng):
         np.testing.assert_allclose(ours.cpu().numpy(), theirs.numpy(), rtol=1e-12)
 
 
+def test_running_statistics_may_change_before_the_way_back(rng):
+    x, g = rng.standard_normal((4, 6, 5)), rng.standard_normal((4, 6, 5))
+
+    def changed(x, mean, variance, weight):
+        y = F.batch_norm(x, mean, variance, weight, None, False)
+        with engine.no_grad():
+            mean.add_(3.0)
+            variance.mul_(4.0)
+        return y
+    found = []
+    for place in ("cpu", "cuda"):
+        leaf, weight = (engine.tensor(a).to(place).requires_grad_() for a in (x, np.ones(6)))
+        mean, variance = (engine.tensor(a).to(place) for a in (np.arange(6.0), np.full(6, 2.0)))
+        y = changed(leaf, mean, variance, weight)
+        y.backward(engine.tensor(g).to(place))
+        found.append((leaf.grad.cpu().numpy(), weight.grad.cpu().numpy()))
+    for theirs, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_class_losses(reduction, rng):
     x, classes, weight = rng.standard_normal((4, 6, 5)), rng.integers(0, 6, (4, 5)), rng.uniform(0.5, 1.5, 6)

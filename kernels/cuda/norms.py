@@ -174,7 +174,10 @@ def native_batch_norm(device, x: View, weight: View, bias: View, mean: View, var
         return NotImplemented
     found = _forward(device, x, weight, bias, _channels(x), (0, 2), (0, 2), eps, given=(mean, variance) if given else ())
     compute = _compute(x.dtype)
-    return found[0], *(_viewed(device, v, (x.shape[1],), compute) for v in found[1:])
+    stats = [_viewed(device, v, (x.shape[1],), compute) for v in found[1:]]
+    if given:       # what the backward pass keeps must not change when the running statistics do
+        stats = [_mapped(device, maps.cast(compute, compute), [v], v.shape)[0] for v in stats]
+    return found[0], *stats
 
 
 def native_batch_norm_backward(device, g: View, x: View, weight: View, mean: View, variance: View, eps: float, given: bool, bias):
