@@ -19,7 +19,6 @@ from kernels.cuda import device as cuda
 from kernels.cuda import fold_plans, launch, records, transposes
 from kernels.cuda import pointwise as maps
 from kernels.cuda.launch import View
-from kernels.source import results_of
 
 from . import devices, dtypes
 from .errors import DeviceError
@@ -476,15 +475,8 @@ def _fold(op: Fold, x: DeviceArray, dims: Sequence[int] | None, keepdim: bool, e
     folded = [d for d in folded if d < x.ndim]
     kept = tuple(n for d, n in enumerate(x.shape) if d not in folded)
     shown = tuple(1 if d in folded else n for d, n in enumerate(x.shape)) if keepdim else kept
-    record, device, owners = op.kernel or op, x.device, []
-
-    def allocate(nbytes: int) -> int:
-        owners.append(device.empty("uint8", (nbytes,)))
-        return owners[-1].address
-    outs = [device.empty(d, kept) for d in results_of(record, x.dtype.name)]
     extras = [launch.broadcast(e.reshape(()).view, kept) if e.size == 1 else e.reshape(kept).view for e in extra]
-    device.run(fold_plans.fold(record, x.view, folded, outs, extras, allocate))
-    made = [of_view(v, x.place).reshape(shown) for v in outs]
+    made = [of_view(v, x.place).reshape(shown) for v in fold_plans.folded(x.device, op, x.view, folded, extras)]
     return made[0] if len(made) == 1 else tuple(made)
 
 

@@ -15,10 +15,10 @@ import math
 from typing import NamedTuple
 
 from ..book import BOOK
-from ..source import ITEMSIZE, results_of
+from ..source import ITEMSIZE
 from . import pointwise as maps
 from .convolution_tiles import result_type, single_program, tiled_program
-from .fold_plans import fold
+from .fold_plans import folded
 from .launch import Launch, View, contiguous, divider, grid_of, pointwise
 from .matmul import SHAPES, THREADS
 
@@ -219,12 +219,7 @@ def _weight(device, x: View, g: View, size: tuple, stride: tuple, padding: tuple
     device.run([_launch("weight", product, sums, g, x, None, tile, parts, part)])
     out = sums._replace(shape=shape, strides=sums.strides[1:])
     if parts > 1:
-        out, owners = device.empty(results_of(BOOK["sum"], wide)[0], shape), []
-
-        def allocate(nbytes: int) -> int:
-            owners.append(device.empty("uint8", (nbytes,)))
-            return owners[-1].address
-        device.run(fold(BOOK["sum"], sums, (0,), [out], (), allocate))
+        (out,) = folded(device, BOOK["sum"], sums, (0,))
     if out.dtype == x.dtype:
         return out
     narrow = device.empty(x.dtype, shape)

@@ -10,28 +10,17 @@ import math
 
 from ..book import BOOK
 from ..source import ITEMSIZE, indented, unpacked
-from . import pointwise as maps
+from .arrays import converted, dense, filled
 from .compiler import Program
 from .elements import launches_of, program_of, search_for
 from .gathers import picked
-from .launch import BLOCKS, Launch, View, pointwise
-from .rows import _dense
+from .launch import BLOCKS, Launch, View
 from .scans import scan
-from .scatters import _zeros
 from .sorting import LONGEST, sorted_rows
 
 THREADS, EACH = 256, 4
 TILE = THREADS * EACH
 COUNT, POSITIONS, RANKS = range(3)
-
-
-def _cast(device, x: View, dtype: str) -> View:
-    """The elements in a dtype, in C order."""
-    if x.dtype == dtype:
-        return _dense(device, x)
-    made = device.empty(dtype, x.shape)
-    device.run(pointwise(maps.cast(x.dtype, dtype), [made], [x]))
-    return made
 
 
 # --- marks ------------------------------------------------------------------------------------------------------------
@@ -90,7 +79,7 @@ def nonzero_positions(device, x: View) -> View:
     """Row-major positions of the elements that are not zero. Waits for the device, which alone knows how many."""
     if not x.size:
         return device.empty("int64", (0,))
-    marks = _cast(device, x, "bool")
+    marks = converted(device, x, "bool")
     totals, whole = _totals(device, marks)
     out = device.empty("int64", (int(device.read(whole)),))
     if out.size:
@@ -107,7 +96,7 @@ def coordinate_program() -> Program:
 
 def unravel(device, positions: View, sizes: tuple[int, ...]) -> View:
     """Coordinates (m, d) of row-major positions (m)."""
-    positions, d = _dense(device, positions), len(sizes)
+    positions, d = dense(device, positions), len(sizes)
     out = device.empty("int64", (positions.size if math.prod(sizes) else 0, d))
     for k, size in enumerate(sizes if out.size else ()):
         device.run(launches_of(coordinate_program(), (out, positions), positions.size, math.prod(sizes[k + 1:]), size, k, d))
@@ -149,7 +138,7 @@ def weights_program(dtype: str, weights: str) -> Program:
 
 def _ordered(device, x: View, size: int) -> tuple[View, View]:
     """A vector of numbers below `size`, sorted, and the order that sorts it; as int32 where that holds them."""
-    x = _cast(device, x, "int64" if size > LONGEST else "int32")
+    x = converted(device, x, "int64" if size > LONGEST else "int32")
     order = sorted_rows(device, x)
     return picked(device, x, order, 0, 1), order
 
@@ -157,7 +146,7 @@ def _ordered(device, x: View, size: int) -> tuple[View, View]:
 def bincount(device, x: View, size: int) -> View:
     """How often each number below `size` occurs."""
     if not x.size or not size:
-        return _zeros(device, "int64", (size,))
+        return filled(device, "int64", (size,))
     if x.size > LONGEST:
         return NotImplemented
     numbers, _ = _ordered(device, x, size)
@@ -169,7 +158,7 @@ def bincount(device, x: View, size: int) -> View:
 def bincount_weighted(device, x: View, weights: View, size: int) -> View:
     """The sum of the weights at the places of each number below `size`."""
     if not x.size or not size:
-        return _zeros(device, weights.dtype, (size,))
+        return filled(device, weights.dtype, (size,))
     if x.size > LONGEST or weights.dtype not in ("float32", "float64"):
         return NotImplemented
     numbers, order = _ordered(device, x, size)
@@ -193,10 +182,10 @@ def intervals_program(dtype: str) -> Program:
 def histc(device, x: View, bins: int, low: float, high: float) -> View:
     """How many elements lie in each of `bins` equal intervals, as numbers of the input's dtype."""
     if not x.size:
-        return _zeros(device, x.dtype, (bins,))
+        return filled(device, x.dtype, (bins,))
     if max(x.size, bins) > LONGEST:
         return NotImplemented
-    x, places = _dense(device, x), device.empty("int32", (x.size,))
+    x, places = dense(device, x), device.empty("int32", (x.size,))
     device.run(launches_of(intervals_program(x.dtype), (places, x), x.size, bins, float(low), float(high)))
     counts = bincount(device, places, bins + 1)._replace(shape=(bins,))         # without those in no interval
-    return _cast(device, _cast(device, counts, "float64"), x.dtype)
+    return converted(device, converted(device, counts, "float64"), x.dtype)

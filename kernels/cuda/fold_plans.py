@@ -1,7 +1,7 @@
 """Which kernel of `kernels.cuda.folds` runs for a fold of given shapes and strides, in which grid, with which arguments.
 
 `fold` gives the launches of one reduction over any set of dimensions; memory for states of parts and for copies comes from the
-caller's `allocate`. Called by the device layer of tensors and by tests.
+caller's `allocate`. `folded` runs them on a device. Called by the device layer of tensors, by kernels of records and by tests.
 """
 from __future__ import annotations
 
@@ -51,6 +51,19 @@ def fold(op: Fold, x: View, dims: Sequence[int] | None, outs: Sequence[View], ex
     sizes, (second, second_grid, second_rest) = merging
     pieces = [allocate(size) for size in sizes]
     return [Launch(program, grid, (*pieces, *inputs, *rest)), Launch(second, second_grid, (*addresses, *pieces, *second_rest))]
+
+
+def folded(device, op: Fold, x: View, dims: Sequence[int] | None = None, extra: Sequence[View] = ()) -> tuple[View, ...]:
+    """Run a fold on a device: its results, of the shape that is kept, in new memory."""
+    op, held = op.kernel or op, []
+    kept = tuple(n for d, n in enumerate(x.shape) if dims is not None and d not in dims)
+    outs = [device.empty(d, kept) for d in results_of(op, x.dtype)]
+
+    def allocate(nbytes: int) -> int:
+        held.append(device.empty("uint8", (nbytes,)))
+        return held[-1].address
+    device.run(fold(op, x, dims, outs, extra, allocate))
+    return tuple(outs)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -12,7 +12,7 @@ from ..book import BOOK
 from ..source import ITEMSIZE, indented
 from . import pointwise as maps
 from .compiler import Program
-from .fold_plans import fold
+from .fold_plans import folded
 from .launch import Launch, View, collapsed, grid_of, pointwise
 from .transposes import copy
 
@@ -63,16 +63,7 @@ def checked(device, index: View, size: int, dim: int, wraps: bool, error: type, 
         device.run(pointwise(maps.cast(index.dtype, "int64"), [wide], [index]))
         index = wide
     if math.prod(index.shape):
-        found, owners = [], []
-
-        def allocate(nbytes: int) -> int:
-            owners.append(device.empty("uint8", (nbytes,)))
-            return owners[-1].address
-        for name in ("amin", "amax"):
-            out = device.empty("int64", ())
-            device.run(fold(BOOK[name], index, None, [out], (), allocate))
-            found.append(int(device.read(out)))
-        low, high = found
+        low, high = (int(device.read(folded(device, BOOK[name], index)[0])) for name in ("amin", "amax"))
         if high >= size or low < (-size if wraps else 0):
             words = text or "index {index} is out of bounds for dimension {dim} with size {size}"
             raise error(words.format(index=high if high >= size else low, dim=dim, size=size))

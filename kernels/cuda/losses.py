@@ -11,12 +11,12 @@ import math
 from ..book import BOOK
 from ..source import ITEMSIZE
 from . import pointwise as maps
+from .arrays import converted, dense
 from .compiler import Program
 from .elements import launches_of, program_of
-from .fold_plans import fold
+from .fold_plans import folded
 from .launch import View, broadcast, pointwise
-from .products import _cast
-from .rows import _dense, log_softmax, softmax
+from .rows import log_softmax, softmax
 
 
 @functools.cache
@@ -52,13 +52,7 @@ def gradient_program(dtype: str, fused: bool, mean: bool) -> Program:
 
 def _sum(device, x: View) -> View:
     """The sum of all elements."""
-    made, held = device.empty(x.dtype, ()), []
-
-    def allocate(nbytes: int) -> int:
-        held.append(device.empty("uint8", (nbytes,)))
-        return held[-1].address
-    device.run(fold(BOOK["sum"], x, None, [made], (), allocate))
-    return made
+    return folded(device, BOOK["sum"], x)[0]
 
 
 def _layout(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -72,16 +66,16 @@ def _over(view: View) -> int:
 
 
 def _wide(device, *views: View) -> list[View]:
-    return [_cast(device, v, "float32") if v.dtype == "float16" else v for v in views]
+    return [converted(device, v, "float32") if v.dtype == "float16" else v for v in views]
 
 
 def nll_loss(device, x: View, target: View, weight: View, ignore_index: int, reduction: str) -> tuple[View, View]:
     """(loss, total weight) of scores (n, classes, ...), with classes (n, ...) and weights (classes) or a number."""
     from ..ops.losses import out_of_bounds
     if x.dtype == "float16":
-        return tuple(_cast(device, v, "float16") for v in nll_loss(device, *_wide(device, x), target, *_wide(device, weight),
-                                                                   ignore_index, reduction))
-    x, target, weight = (_dense(device, v) for v in (x, target, weight))
+        found = nll_loss(device, *_wide(device, x), target, *_wide(device, weight), ignore_index, reduction)
+        return tuple(converted(device, v, "float16") for v in found)
+    x, target, weight = (dense(device, v) for v in (x, target, weight))
     classes, inner = _layout(x.shape)
     loss, weights, faults = (device.empty(d, target.shape) for d in (x.dtype, x.dtype, "int64"))
     device.run(launches_of(rows_program(x.dtype), (loss, weights, faults, x, target, weight), target.size, classes, max(inner, 1),
@@ -107,16 +101,16 @@ def _quotient(device, a: View, b: View) -> View:
 def cross_entropy(device, x: View, target: View, weight: View, ignore_index: int, reduction: str) -> tuple[View, View]:
     """nll_loss of the logarithms of softmax."""
     if x.dtype == "float16":
-        return tuple(_cast(device, v, "float16") for v in cross_entropy(device, *_wide(device, x), target, *_wide(device, weight),
-                                                                        ignore_index, reduction))
+        found = cross_entropy(device, *_wide(device, x), target, *_wide(device, weight), ignore_index, reduction)
+        return tuple(converted(device, v, "float16") for v in found)
     scores = log_softmax(device, x, dim=len(x.shape) - 1) if x.size else x
     return nll_loss(device, scores, target, weight, ignore_index, reduction)
 
 
 def _gradient(device, c: View, target: View, weight: View, total: View, share: View | None, shape: tuple[int, ...],
               ignore_index: int, reduction: str) -> View:
-    c = _dense(device, c if c.size == 1 else broadcast(c, target.shape)._replace(owner=c.owner))
-    target, weight = _dense(device, target), _dense(device, weight)
+    c = dense(device, c if c.size == 1 else broadcast(c, target.shape)._replace(owner=c.owner))
+    target, weight = dense(device, target), dense(device, weight)
     classes, inner = _layout(shape)
     out = device.empty(c.dtype, shape)
     program = gradient_program(c.dtype, share is not None, reduction == "mean")
@@ -129,7 +123,7 @@ def nll_loss_gradient(device, c: View, target: View, weight: View, total: View, 
     """The gradient of nll_loss by its scores."""
     if c.dtype == "float16":
         c, weight, total = _wide(device, c, weight, total)
-        return _cast(device, nll_loss_gradient(device, c, target, weight, total, shape, ignore_index, reduction), "float16")
+        return converted(device, nll_loss_gradient(device, c, target, weight, total, shape, ignore_index, reduction), "float16")
     return _gradient(device, c, target, weight, total, None, tuple(shape), ignore_index, reduction)
 
 
@@ -138,7 +132,7 @@ def cross_entropy_gradient(device, c: View, x: View, target: View, weight: View,
     """The gradient of cross_entropy by its scores."""
     if x.dtype == "float16":
         c, x, weight, total = _wide(device, c, x, weight, total)
-        return _cast(device, cross_entropy_gradient(device, c, x, target, weight, total, ignore_index, reduction), "float16")
+        return converted(device, cross_entropy_gradient(device, c, x, target, weight, total, ignore_index, reduction), "float16")
     if not x.size:
         return device.empty(x.dtype, x.shape)
     share = softmax(device, x, dim=len(x.shape) - 1)

@@ -13,13 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..book import BOOK
-from ..source import results_of
 from ..symbol import Symbol
 from . import pointwise as maps
-from .fold_plans import fold
+from .arrays import converted, filled
+from .fold_plans import folded
 from .launch import View, contiguous, pointwise
-from .products import _cast
-from .rows import _dense
 
 # --- fused pointwise parts ----------------------------------------------------------------------------------------------
 
@@ -69,8 +67,7 @@ def _compute(dtype: str) -> str:
 
 def _viewed(device, x: View, shape: Sequence[int], dtype: str) -> View:
     """The elements in another shape and dtype."""
-    x = _dense(device, x)
-    x = x if x.dtype == dtype else _cast(device, x, dtype)
+    x = converted(device, x, dtype)
     return contiguous(x.address, dtype, tuple(shape))._replace(owner=x.owner)
 
 
@@ -81,14 +78,8 @@ def _along(device, vector: View, shape: Sequence[int], over: Sequence[int], dtyp
 
 def _folded(device, name: str, x: View, dims: Sequence[int], extra: Sequence[View] = ()) -> View:
     """A fold of the book, in the dtype of its operand; folded dimensions stay with one element."""
-    op, held = BOOK[name].kernel or BOOK[name], []
     kept = tuple(n for d, n in enumerate(x.shape) if d not in dims)
-
-    def allocate(nbytes: int) -> int:
-        held.append(device.empty("uint8", (nbytes,)))
-        return held[-1].address
-    out = device.empty(results_of(op, x.dtype)[0], kept)
-    device.run(fold(op, x, dims, [out], [contiguous(e.address, e.dtype, kept) for e in extra], allocate))
+    (out,) = folded(device, BOOK[name], x, dims, [contiguous(e.address, e.dtype, kept) for e in extra])
     return _viewed(device, out, [1 if d in dims else n for d, n in enumerate(x.shape)], x.dtype)
 
 
@@ -98,19 +89,12 @@ def _mapped(device, about: maps.Map, ins: Sequence[View | float], shape: Sequenc
     return outs
 
 
-def _filled(device, dtype: str, shape: tuple[int, ...]) -> View:
-    """Zeros."""
-    made = device.empty(dtype, shape)
-    device.run(pointwise(maps.cast(dtype, dtype), [made], [0.0]))
-    return made
-
-
 def _statistics(device, x: View, dims: Sequence[int], centred: bool) -> tuple[View, View]:
     """(mean, variance), or (zeros, mean of squares), folded dimensions kept."""
     kept = tuple(1 if d in dims else n for d, n in enumerate(x.shape))
     if not centred:
         squares = _mapped(device, maps.forward(BOOK["mul"], x.dtype), (x, x), x.shape)[0]
-        return _filled(device, x.dtype, kept), _folded(device, "mean", squares, dims)
+        return filled(device, x.dtype, kept), _folded(device, "mean", squares, dims)
     mean = _folded(device, "mean", x, dims)
     squares = _folded(device, "deviations", x, dims, (mean,))
     return mean, _mapped(device, maps.forward(BOOK["div"], x.dtype), (squares, float(math.prod(x.shape[d] for d in dims))), kept)[0]
@@ -139,7 +123,7 @@ def _backward(device, g: View, x: View, weight: View, mean: View, variance: View
     (out,) = _mapped(device, turned(x.dtype, compute, given, centred), ins, shape)
 
     def shared(values: View, shape: tuple[int, ...], dtype: str) -> View:
-        return _viewed(device, _folded(device, "sum", values, across), shape, dtype) if shape else _filled(device, dtype, ())
+        return _viewed(device, _folded(device, "sum", values, across), shape, dtype) if shape else filled(device, dtype, ())
     return (contiguous(out.address, x.dtype, x.shape)._replace(owner=out.owner), shared(gy, weight.shape, weight.dtype),
             shared(g, tuple(bias[0]), np.dtype(bias[1]).name))
 

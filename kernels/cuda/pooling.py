@@ -13,11 +13,11 @@ import numpy as np
 
 from ..source import FLOATING, ITEMSIZE, indented, packed, unpacked
 from . import pointwise as maps
+from .arrays import dense
 from .compiler import Program
 from .elements import launches_of, program_of, search_for
-from .launch import View, contiguous, divider, pointwise
+from .launch import View, divider, pointwise
 from .sorting import sorted_rows
-from .transposes import copy
 
 MOST = (1 << 31) - 1    # elements that a thread's number can count
 AXES = "zyx"
@@ -140,15 +140,6 @@ def put_program(dtype: str, adds: bool) -> Program:
         *indented(1, ["k = read_int64(o, (from_p + low) * 8)", "found = read_int64(p, (from_p + k) * 8) == here", "if found:",
                       f"    total = {f'as_{compute}(total + {value})' if adds else value}", "low = low + 1"]),
         f"store_{dtype}(q, i * {size}, {packed(dtype, 'total')})"])
-
-
-def dense(device, x: View) -> View:
-    """The view itself where it is in C order, else a copy."""
-    if x.strides == contiguous(0, x.dtype, x.shape).strides:
-        return x
-    made = device.empty(x.dtype, x.shape)
-    device.run(copy(made, x))
-    return made
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------

@@ -13,12 +13,13 @@ import numpy as np
 from ..book import BOOK
 from ..source import ITEMSIZE
 from . import pointwise as maps
+from .arrays import dense
 from .compiler import Program
 from .elements import launches_of, program_of, search_for
-from .fold_plans import fold
+from .fold_plans import folded
 from .gathers import checked
 from .launch import View, broadcast, pointwise
-from .rows import _dense, cumsum
+from .rows import cumsum
 
 # --- positions of indices ---------------------------------------------------------------------------------------------
 
@@ -38,7 +39,7 @@ def ravel_index(device, indices: Sequence[View], sizes: Sequence[int], dims: Seq
         return out
     device.run(pointwise(maps.cast("int64", "int64"), [out], [0]))
     for index, size in zip(reversed(found), reversed(sizes), strict=True):
-        spread = _dense(device, broadcast(index, out.shape)._replace(owner=index.owner))
+        spread = dense(device, broadcast(index, out.shape)._replace(owner=index.owner))
         device.run(launches_of(advance_program(), (out, spread), out.size, size, step))
         step *= size
     return out
@@ -62,13 +63,8 @@ def positions_of_counts(device, counts: View, output_size: int | None) -> View:
         if output_size:
             raise RuntimeError("allocated size does not match required size")
         return device.empty("int64", (0,))
-    least, sums, owners = device.empty("int64", ()), cumsum(device, counts, 0), []
-
-    def allocate(nbytes: int) -> int:
-        owners.append(device.empty("uint8", (nbytes,)))
-        return owners[-1].address
-    device.run(fold(BOOK["amin"], counts, None, [least], (), allocate))
-    if int(device.read(least)) < 0:
+    sums = cumsum(device, counts, 0)
+    if int(device.read(folded(device, BOOK["amin"], counts)[0])) < 0:
         raise RuntimeError("repeats can not be negative")
     last = sums._replace(address=sums.address + (sums.size - 1) * sums.strides[0], shape=(), strides=())
     total = int(device.read(last))
@@ -92,7 +88,7 @@ def band_program(carrier: str) -> Program:
 
 
 def _band(device, x: View, low: int, high: int) -> View:
-    x, out = _dense(device, x), device.empty(x.dtype, x.shape)
+    x, out = dense(device, x), device.empty(x.dtype, x.shape)
     program = band_program(maps.CARRIER[ITEMSIZE[x.dtype]])
     device.run(launches_of(program, (out, x), math.prod(x.shape), *x.shape[-2:], low, high))
     return out

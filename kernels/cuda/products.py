@@ -14,27 +14,20 @@ from ..book import BOOK
 from ..source import ITEMSIZE, indented, packed, unpacked
 from . import matmul as template
 from . import pointwise as maps
+from .arrays import converted, dense
 from .compiler import Program
 from .elements import launches_of, program_of
-from .fold_plans import fold
+from .fold_plans import folded
 from .launch import View, broadcast, pointwise
-from .rows import _dense
 from .transposes import copy
 
 NARROW = ("uint8", "int8", "int16")     # dtypes whose products are computed in int32: what overflows is cut off in both
 
 
-def _cast(device, x: View, dtype: str) -> View:
-    """The elements in another dtype."""
-    made = device.empty(dtype, x.shape)
-    device.run(pointwise(maps.cast(x.dtype, dtype), [made], [x]))
-    return made
-
-
 def _product(device, x: View, y: View) -> View:
     """(..., n, k) @ (..., k, m), leading dimensions broadcast."""
     if x.dtype in NARROW:
-        return _cast(device, _product(device, _cast(device, x, "int32"), _cast(device, y, "int32")), x.dtype)
+        return converted(device, _product(device, converted(device, x, "int32"), converted(device, y, "int32")), x.dtype)
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     out = device.empty(x.dtype, (*batch, x.shape[-2], y.shape[-1]))
     if x.dtype.startswith("complex"):
@@ -105,13 +98,8 @@ def dot(device, x: View, y: View) -> View:
     n, wide = x.size, _wide(x.dtype)
     lanes = device.empty(wide, (min(n, LANES),))
     device.run(launches_of(lanes_program(x.dtype), (lanes, x, y), lanes.size, n, x.strides[0], y.strides[0]))
-    total, owners = device.empty(wide, ()), []
-
-    def allocate(nbytes: int) -> int:
-        owners.append(device.empty("uint8", (nbytes,)))
-        return owners[-1].address
-    device.run(fold(BOOK["sum"], lanes, None, [total], (), allocate))
-    return total if wide == x.dtype else _cast(device, total, x.dtype)
+    (total,) = folded(device, BOOK["sum"], lanes)
+    return total if wide == x.dtype else converted(device, total, x.dtype)
 
 
 # --- beta * input + alpha * product -----------------------------------------------------------------------------------
@@ -153,7 +141,7 @@ def addbmm(device, input: View, x: View, y: View, beta, alpha) -> View:
     device.run(copy(beside, x._replace(shape=(n, b, k), strides=(x.strides[1], x.strides[0], x.strides[2]))))
     size = ITEMSIZE[x.dtype]
     left = beside._replace(shape=(n, b * k), strides=(b * k * size, size))
-    right = _dense(device, y)._replace(shape=(b * k, m), strides=(m * size, size))
+    right = dense(device, y)._replace(shape=(b * k, m), strides=(m * size, size))
     return _blended(device, _product(device, left, right), input, beta, alpha)
 
 
@@ -191,7 +179,7 @@ def distance_program(dtype: str, p: float) -> Program:
 def cdist(device, x: View, y: View, p: float) -> View:
     """The p-norm of x[..., i, :] - y[..., j, :] for every i and j."""
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    x, y = (_dense(device, broadcast(v, (*batch, *v.shape[-2:]))) for v in (x, y))
+    x, y = (dense(device, broadcast(v, (*batch, *v.shape[-2:]))) for v in (x, y))
     n, m, k = x.shape[-2], y.shape[-2], x.shape[-1]
     out = device.empty(x.dtype, (*batch, n, m))
     program = distance_program(x.dtype, p if p in _NORMS else -1.0)

@@ -14,10 +14,10 @@ from .. import philox
 from ..cpu import randoms as host
 from ..cpu.randoms import elements_per_block
 from ..source import ITEMSIZE, indented, loaded, packed, stored
+from .arrays import dense
 from .compiler import Program
 from .elements import launches_of, program_of
 from .launch import BLOCKS, Launch, View, grid_of
-from .rows import _dense
 from .sorting import top_positions
 
 THREADS = 256
@@ -97,7 +97,7 @@ def dropout_program(dtype: str) -> Program:
 
 def dropout(device, x: View, words: View, below: int, scale: float) -> tuple[View, View]:
     """(x * scale where a random word lies below `below`, else x * 0; where that is so)."""
-    x, words = _dense(device, x), _dense(device, words)
+    x, words = dense(device, x), dense(device, words)
     out, kept = device.empty(x.dtype, x.shape), device.empty("bool", x.shape)
     if x.size:
         blocks = -(-x.size // elements_per_block("bernoulli", x.dtype))
@@ -118,7 +118,7 @@ def poisson_program(dtype: str) -> Program:
 
 def poisson_numbers(device, rates: View, words: View) -> View:
     """Poisson numbers with these rates, none negative, none NaN."""
-    rates, words = _dense(device, rates), _dense(device, words)
+    rates, words = dense(device, rates), dense(device, words)
     out = device.empty(rates.dtype, rates.shape)
     device.run(launches_of(poisson_program(rates.dtype), (out, rates, words), out.size))
     return out
@@ -155,7 +155,7 @@ def waiting_program() -> Program:
 
 def choice(device, weights: View, numbers: View, count: int, replacement: bool) -> View:
     """Indices drawn in proportion to weights (..., c): by uniform numbers (..., count), or the first of waiting times (..., c)."""
-    weights, numbers = _dense(device, weights), _dense(device, numbers)
+    weights, numbers = dense(device, weights), dense(device, numbers)
     c, rows = weights.shape[-1], weights.shape[:-1]
     between = device.empty("float64", weights.shape)
     if not replacement:

@@ -10,11 +10,10 @@ import functools
 from ..ops.recurrent import steps_of
 from ..source import ITEMSIZE
 from . import matmul as template
+from .arrays import converted, dense
 from .compiler import Program
 from .elements import launches_of, program_of
 from .launch import View
-from .products import _cast
-from .rows import _dense
 from .transposes import copy
 
 
@@ -69,7 +68,8 @@ def plain_program(dtype: str, activation: str) -> Program:
 
 def _widened(device, layer, arrays: tuple[View, ...], **options) -> tuple[View, ...]:
     """A layer of float16 computed in float32 and rounded once."""
-    return tuple(_cast(device, r, "float16") for r in layer(device, *(_cast(device, a, "float32") for a in arrays), **options))
+    found = layer(device, *(converted(device, a, "float32") for a in arrays), **options)
+    return tuple(converted(device, r, "float16") for r in found)
 
 
 def _walk(device, h: View, w: View, sizes: tuple[int, ...], reverse: bool, step) -> None:
@@ -97,7 +97,7 @@ def lstm_layer(device, x: View, h: View, c: View, w: View, sizes: tuple[int, ...
     """Outputs, last state and cell; gates, states and cells before each step."""
     if x.dtype == "float16":
         return _widened(device, lstm_layer, (x, h, c, w), sizes=sizes, reverse=reverse)
-    x, h, c, (rows, size), dtype = _dense(device, x), _state(device, h), _state(device, c), (x.shape[0], h.shape[1]), x.dtype
+    x, h, c, (rows, size), dtype = dense(device, x), _state(device, h), _state(device, c), (x.shape[0], h.shape[1]), x.dtype
     gates = device.empty(dtype, (rows, 4, size))
     out, before, cell_before = (device.empty(dtype, (rows, size)) for _ in range(3))
 
@@ -112,7 +112,7 @@ def gru_layer(device, x: View, h: View, w: View, b: View, sizes: tuple[int, ...]
     """Outputs, last state; gates, what the reset gate scaled, states before each step."""
     if x.dtype == "float16":
         return _widened(device, gru_layer, (x, h, w, b), sizes=sizes, reverse=reverse)
-    x, h, b, (rows, size), dtype = _dense(device, x), _state(device, h), _dense(device, b), (x.shape[0], h.shape[1]), x.dtype
+    x, h, b, (rows, size), dtype = dense(device, x), _state(device, h), dense(device, b), (x.shape[0], h.shape[1]), x.dtype
     gates = device.empty(dtype, (rows, 3, size))
     out, part, before = (device.empty(dtype, (rows, size)) for _ in range(3))
 
@@ -127,7 +127,7 @@ def rnn_layer(device, x: View, h: View, w: View, sizes: tuple[int, ...], reverse
     """Outputs, last state."""
     if x.dtype == "float16":
         return _widened(device, rnn_layer, (x, h, w), sizes=sizes, reverse=reverse, activation=activation)
-    x, h, dtype, size = _dense(device, x), _state(device, h), x.dtype, h.shape[1]
+    x, h, dtype, size = dense(device, x), _state(device, h), x.dtype, h.shape[1]
     out = device.empty(dtype, x.shape)
 
     def step(place, n: int, y: View):

@@ -5,22 +5,13 @@ from ..book import BOOK, Fold
 from ..source import results_of
 from . import scans
 from . import softmax as template
-from .launch import View, contiguous
-from .transposes import copy
-
-
-def _dense(device, x: View) -> View:
-    """The view itself where it is in C order, else a copy."""
-    if x.strides == contiguous(0, x.dtype, x.shape).strides:
-        return x
-    made = device.empty(x.dtype, x.shape)
-    device.run(copy(made, x))
-    return made
+from .arrays import dense
+from .launch import View
 
 
 def _along(name: str):
     def run(device, *operands: View, dim: int) -> View:
-        operands = [_dense(device, v) for v in operands]
+        operands = [dense(device, v) for v in operands]
         out = device.empty(operands[0].dtype, operands[0].shape)
         device.run(template.softmax(name, out, operands, dim))
         return out
@@ -36,7 +27,7 @@ def _scan(device, op: Fold, x: View, dim: int, reverse: bool) -> tuple[View, ...
     outs = [device.empty(d, x.shape) for d in results_of(op, x.dtype)]
     launches = scans.scan(op, x, dim, outs, reverse)
     if launches is None:
-        x = _dense(device, x)
+        x = dense(device, x)
         launches = scans.scan(op, x, dim, outs, reverse)
         if launches is None:
             return NotImplemented

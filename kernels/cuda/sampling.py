@@ -13,11 +13,12 @@ import numpy as np
 
 from ..source import ITEMSIZE, indented, packed, unpacked
 from . import pointwise as maps
+from .arrays import dense
 from .compiler import Program
 from .elements import launches_of, program_of
 from .gathers import picked
 from .launch import View, divider
-from .pooling import MOST, dense
+from .pooling import MOST
 
 ADDED = ("float16", "float32", "float64", "int32", "int64")
 FLOATING = ADDED[:3]

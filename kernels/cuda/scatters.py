@@ -15,11 +15,11 @@ from ..book import BOOK, INTS
 from ..cpu.gathers import COMBINE
 from ..source import ITEMSIZE, indented, packed, unpacked
 from . import pointwise as maps
+from .arrays import converted, dense, filled
 from .compiler import Program
 from .elements import launches_of, program_of
 from .gathers import WALKED, checked, picked
 from .launch import Launch, View, collapsed, contiguous, grid_of, pointwise
-from .rows import _dense
 from .transposes import copy
 
 THREADS = 256
@@ -85,17 +85,6 @@ def _copied(device, x: View) -> View:
     return made
 
 
-def _filled(device, dtype: str, shape: tuple[int, ...], number: float) -> View:
-    made = device.empty(dtype, tuple(shape))
-    if math.prod(shape):
-        device.run(pointwise(maps.cast(dtype, dtype), [made], [number]))
-    return made
-
-
-def _zeros(device, dtype: str, shape: tuple[int, ...]) -> View:
-    return _filled(device, dtype, shape, 0)
-
-
 def _put(device, q: View, positions: View, values: View, first: int, last: int, how: str):
     """Rows at row-major positions over dimensions first..last-1 of a fresh array."""
     lead, trail = q.shape[:first], q.shape[last:]
@@ -105,7 +94,7 @@ def _put(device, q: View, positions: View, values: View, first: int, last: int, 
         spread = (0,) * (len(shape) - len(values.shape))
         values = values._replace(shape=shape, strides=(*spread, *(0 if n == 1 else s for n, s in
                                                                   zip(values.shape, values.strides, strict=True))))
-    positions, values = _dense(device, positions), _dense(device, values)
+    positions, values = dense(device, positions), dense(device, values)
     flat = contiguous(values.address, values.dtype, (*lead, count, *trail))
     step = flat.strides[len(lead)] if count else 0
     of_values = flat._replace(shape=(*lead, *trail), strides=flat.strides[:len(lead)] + flat.strides[len(lead) + 1:])
@@ -117,7 +106,7 @@ def index_backward(device, x: View, positions: View, shape: tuple[int, ...], fir
     """Zeros with rows added at positions: the adjoint of index."""
     if named >= 0:
         positions = checked(device, positions, math.prod(shape[first:last]), named, True, IndexError, "")
-    return _put(device, _zeros(device, x.dtype, shape), positions, x, first, last, "sum")
+    return _put(device, filled(device, x.dtype, shape), positions, x, first, last, "sum")
 
 
 def _writing(device, x: View, values: View, positions: View, first: int, last: int, accumulate: bool = False, named: int = -1):
@@ -131,7 +120,7 @@ index_put = put = index_add = index_copy = index_fill = index_fill_value = maske
 
 def index_clear(device, x: View, positions: View, first: int, last: int, named: int = -1):
     """A copy with zeros in rows."""
-    return _writing(device, x, _zeros(device, x.dtype, ()), positions, first, last, False, named)
+    return _writing(device, x, filled(device, x.dtype, ()), positions, first, last, False, named)
 
 
 def _lanes(device, q: View, index: View, values: View, dim: int, how: str):
@@ -157,7 +146,7 @@ def gather_backward(device, x: View, index: View, shape: tuple[int, ...], dim: i
     if not shape:
         return NotImplemented
     index = checked(device, index, shape[dim], dim, False, RuntimeError, "")
-    return _lanes(device, _zeros(device, x.dtype, shape), index, x, dim, "sum")
+    return _lanes(device, filled(device, x.dtype, shape), index, x, dim, "sum")
 
 
 def _scattering(how: str):
@@ -175,7 +164,7 @@ scatter_add = _scattering("sum")
 
 def scatter_clear(device, x: View, index: View, dim: int):
     """A copy with zeros at an index."""
-    return scatter(device, x, _everywhere(_zeros(device, x.dtype, ()), index.shape), index, dim)
+    return scatter(device, x, _everywhere(filled(device, x.dtype, ()), index.shape), index, dim)
 
 
 def _everywhere(number: View, shape: tuple[int, ...]) -> View:
@@ -185,19 +174,13 @@ def _everywhere(number: View, shape: tuple[int, ...]) -> View:
 
 # --- scatter with a reduction -----------------------------------------------------------------------------------------
 
-def _cast(device, x: View, dtype: str) -> View:
-    made = device.empty(dtype, x.shape)
-    device.run(pointwise(maps.cast(x.dtype, dtype), [made], [x]))
-    return made
-
-
 def _reduced(device, x: View, src: View, index: View, dim: int, reduce: str, include_self: bool):
     """As `kernels.ops.indexing._scatter_reduce`, in a dtype that is computed in."""
     def put(q: View, values: View, how: str):
         return q if q is NotImplemented else _lanes(device, q, index, values, dim, how)
 
     def number(value: float) -> View:
-        return _everywhere(_filled(device, x.dtype, (), value), index.shape)
+        return _everywhere(filled(device, x.dtype, (), value), index.shape)
     out = _copied(device, x)
     if not include_self:
         from ..ops.indexing import neutral
@@ -205,7 +188,7 @@ def _reduced(device, x: View, src: View, index: View, dim: int, reduce: str, inc
     out = put(out, src, "sum" if reduce == "mean" else reduce)
     if reduce != "mean" or out is NotImplemented:
         return out
-    count = _filled(device, x.dtype, x.shape, 1)
+    count = filled(device, x.dtype, x.shape, 1)
     count = put(put(count, number(0), "set") if not include_self else count, number(1), "sum")
     if count is NotImplemented:
         return count
@@ -221,8 +204,8 @@ def scatter_reduce(device, x: View, src: View, index: View, dim: int, reduce: st
     src = src._replace(shape=index.shape)
     if x.dtype != "float16":
         return _reduced(device, x, src, index, dim, reduce, include_self)
-    found = _reduced(device, _cast(device, x, "float32"), _cast(device, src, "float32"), index, dim, reduce, include_self)
-    return found if found is NotImplemented else _cast(device, found, "float16")
+    found = _reduced(device, converted(device, x, "float32"), converted(device, src, "float32"), index, dim, reduce, include_self)
+    return found if found is NotImplemented else converted(device, found, "float16")
 
 
 index_reduce = scatter_reduce
@@ -235,11 +218,11 @@ def embedding_bag(device, weight: View, scale: View, positions: View, bags: View
     dtype = "float32" if weight.dtype == "float16" else weight.dtype
     rows, factors = picked(device, weight, positions, 0, 1), scale._replace(shape=(*scale.shape, 1), strides=(*scale.strides, 0))
     if dtype != weight.dtype:
-        rows, factors = _cast(device, rows, dtype), _cast(device, factors, dtype)
+        rows, factors = converted(device, rows, dtype), converted(device, factors, dtype)
     if rows.size:
         device.run(pointwise(maps.forward(BOOK["mul"], dtype), [rows], [rows, factors]))
-    out = _put(device, _zeros(device, dtype, (count, weight.shape[1])), bags, rows, 0, 1, "sum")
-    return out if out is NotImplemented or dtype == weight.dtype else _cast(device, out, weight.dtype)
+    out = _put(device, filled(device, dtype, (count, weight.shape[1])), bags, rows, 0, 1, "sum")
+    return out if out is NotImplemented or dtype == weight.dtype else converted(device, out, weight.dtype)
 
 
 @functools.cache
@@ -260,7 +243,7 @@ def largest_program(dtype: str) -> Program:
 
 def embedding_bag_max(device, weight: View, positions: View, starts: View, ends: View) -> tuple[View, View]:
     """The largest element of each column over the rows of each bag, the first of equal ones, zero for an empty bag; its row."""
-    weight, positions, starts, ends = (_dense(device, v) for v in (weight, positions, starts, ends))
+    weight, positions, starts, ends = (dense(device, v) for v in (weight, positions, starts, ends))
     d = weight.shape[1]
     out, rows = device.empty(weight.dtype, (starts.size, d)), device.empty("int64", (starts.size, d))
     device.run(launches_of(largest_program(weight.dtype), (out, rows, weight, positions, starts, ends), out.size, d))

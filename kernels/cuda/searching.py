@@ -11,11 +11,11 @@ from ..book import BOOK
 from ..cpu.sorting import key_source
 from ..source import ITEMSIZE, indented, unpacked
 from . import counting, gathers, scatters
+from .arrays import dense, filled
 from .compiler import Program
 from .elements import launches_of, program_of, search_for
-from .fold_plans import fold
+from .fold_plans import folded
 from .launch import View, contiguous
-from .rows import _dense
 from .sorting import LONGEST, argsort, rows_of, sorted_rows
 from .transposes import copy
 
@@ -33,7 +33,7 @@ def search_program(dtype: str) -> Program:
 
 def search(device, sorted_sequence: View, values: View, right: bool) -> View:
     """Positions of values in sorted rows of the same dtype; from the right of equals where `right`."""
-    x, v = _dense(device, sorted_sequence), _dense(device, values)
+    x, v = dense(device, sorted_sequence), dense(device, values)
     out = device.empty("int64", v.shape)
     r, m = x.shape[-1], v.shape[-1] if v.shape else 1
     step = 0 if len(x.shape) == 1 else r
@@ -59,7 +59,7 @@ def member(device, x: View, test: View, invert: bool) -> View:
     """Whether each element of `x` is among those of a vector, or is not."""
     if test.size > LONGEST or x.dtype.startswith("complex"):
         return NotImplemented
-    x, out = _dense(device, x), device.empty("bool", x.shape)
+    x, out = dense(device, x), device.empty("bool", x.shape)
     if test.size:
         test = gathers.picked(device, test, argsort(device, test, 0, False), 0, 1)
     device.run(launches_of(member_program(x.dtype), (out, test, x), x.size, test.size, int(bool(invert))))
@@ -88,11 +88,11 @@ def groups(device, x: View, consecutive: bool) -> tuple[View, View, View]:
     """Equal rows of a matrix: (order of the rows, run number of each row in that order, how many runs)."""
     if x.shape[0] > LONGEST or x.dtype.startswith("complex"):
         return NotImplemented
-    x = _dense(device, x)
+    x = dense(device, x)
     rows, columns = x.shape
     order = counting.numbered(device, rows)
     if not rows:
-        return order, order, scatters._zeros(device, "int64", ())
+        return order, order, filled(device, "int64", ())
     for column in [] if consecutive else range(columns - 1, -1, -1):
         own = x._replace(address=x.address + column * ITEMSIZE[x.dtype], shape=(rows,), strides=x.strides[:1])
         found = sorted_rows(device, gathers.picked(device, own, order, 0, 1))
@@ -126,14 +126,9 @@ def most_frequent(device, x: View, index: View, dim: int) -> View:
     r, kept = rows.shape[-1], rows.shape[:-1]
     if not r:
         return NotImplemented
-    lengths, places, owners = device.empty("int64", rows.shape), device.empty("int64", kept), []
-
-    def allocate(nbytes: int) -> int:
-        owners.append(device.empty("uint8", (nbytes,)))
-        return owners[-1].address
+    lengths = device.empty("int64", rows.shape)
     device.run(launches_of(lengths_program(rows.dtype), (lengths, rows), rows.size, r))
-    if places.size:
-        device.run(fold(BOOK["argmax"], lengths, [len(kept)], [places], (), allocate))
+    (places,) = folded(device, BOOK["argmax"], lengths, [len(kept)])
     return pick(device, index, places, len(kept))
 
 
@@ -155,7 +150,7 @@ def place(device, x: View, index: View, dim: int, size: int) -> View:
     """Zeros with `x` at one place along a new dimension."""
     def row(v: View) -> View:
         return v._replace(shape=(*v.shape[:dim], 1, *v.shape[dim:]), strides=(*v.strides[:dim], 0, *v.strides[dim:]))
-    made = scatters._zeros(device, x.dtype, (*x.shape[:dim], size, *x.shape[dim:]))
+    made = filled(device, x.dtype, (*x.shape[:dim], size, *x.shape[dim:]))
     return scatters._lanes(device, made, row(index), row(x), dim, "set")
 
 
