@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_said():
 @pytest.mark.usefixtures("clean_book")
 def test_the_books_own_checks_take_stencils():
     @stencil(boundary="wrap")
-    def slope(u, i):
+    def steepness(u, i):
         return (u[i + 1] - u[i - 1]) * u[i]
-    check_operator(slope, like=lambda u: (np.roll(u, -1) - np.roll(u, 1)) * u, tol=4,
+    check_operator(steepness, like=lambda u: (np.roll(u, -1) - np.roll(u, 1)) * u, tol=4,
                    samples=lambda rng, dtype: [([rng.standard_normal(5).astype(dtype)], {})])
