@@ -67,6 +67,9 @@ def test_bounds(rng):
     ours, theirs = alone(starts(rng), rosenbrock, bounds=[(-1.5, 0.5), (None, 2.0)], options={"maxcor": 2})
     same(ours, theirs)
     np.testing.assert_allclose(ours.x.cpu().numpy()[:, 0], 0.5)
+    low, high = (engine.tensor(b, dtype=engine.float64) for b in ([-1.5, -math.inf], [0.5, 2.0]))
+    there = minimize(rosenbrock, starts(rng).cuda(), batch_dims=1, bounds=(low.cuda(), high.cuda()), options={"maxcor": 2})
+    np.testing.assert_allclose(there.x.cpu().numpy()[:, 0], 0.5)
 
 
 def test_branches_are_traced_where_they_are_met(rng):

@@ -105,15 +105,15 @@ def test_a_row_for_all_rows_and_a_number_a_row(name, dtype, rng):
     ulp = 4 if name == "pow" else 0
 
     def run(device):
-        def put(array, skipped):
-            memory = device.put(np.concatenate([np.zeros(skipped, array.dtype), array.ravel()]))
-            return launch.contiguous(memory.address + skipped * array.itemsize, dtype, array.shape)
-        for rows, columns, skipped in cases:
+        def put(array, ahead):
+            memory = device.put(np.concatenate([np.zeros(ahead, array.dtype), array.ravel()]))
+            return launch.contiguous(memory.address + ahead * array.itemsize, dtype, array.shape)
+        for rows, columns, ahead in cases:
             x = rng.uniform(0.5, 2, (rows, columns)).astype(dtype)
             row, column = x[-1] + x[0], x[:, :1] * 2
             for a, b in ((x, row), (row, x), (x, column)):
                 out = device.empty(dtype, x.shape)
-                ins = [put(v, skipped) for v in (a, b)]
+                ins = [put(v, ahead) for v in (a, b)]
                 launches = launch.pointwise(about, [out], ins)
                 assert len(launches) == 1 and "banded" in launches[0].program.name
                 device.run(launches)

@@ -327,7 +327,7 @@ def _bounds(bounds: Any, shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.nd
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         pair: Any = bounds.lb, bounds.ub
     elif len(bounds) == 2 and all(isinstance(b, (Tensor, np.ndarray)) for b in bounds):
-        pair = tuple(b.numpy() if isinstance(b, Tensor) else b for b in bounds)
+        pair = tuple(b.detach().cpu().numpy() if isinstance(b, Tensor) else b for b in bounds)
     else:
         if len(bounds) != n:
             raise ValueError(f"minimize: {len(bounds)} pairs of bounds for {n} unknowns")

@@ -107,15 +107,15 @@ class DevicePlan(Watched):
             if not objective.count() and not self._traced_at_starts(starts, args):
                 return None
             batch = Batch(starts.device, self.solver, objective.dtype.name, starts.view, self.settings, self.bounds)
+            memory = list(captured)
             try:
                 while True:
-                    memory = [*captured, *(_uploaded(owner.array(), starts.device) for owner in objective.owners)]
+                    new = objective.owners[len(memory) - len(captured):]        # traces find more of them on the way
+                    memory += [_uploaded(owner.array(), starts.device) for owner in new]
                     codes = batch.go(self._kernel(), memory, BUDGET)
                     if progress is not None:
                         progress.say(*_seen(batch))
                     if not codes.any():
-                        if progress is not None:
-                            progress.close()
                         return self._result(batch, x0, place)
                     waiting = np.flatnonzero((codes != DONE) & (codes != PAUSED))
                     if len(waiting) and not self._traced(batch, codes, waiting, args):
@@ -123,6 +123,9 @@ class DevicePlan(Watched):
             except KeyboardInterrupt as error:
                 error.result = self._result(batch, x0, place)
                 raise
+            finally:
+                if progress is not None:
+                    progress.close()
 
     def _traced_at_starts(self, starts: Any, args: tuple) -> bool:
         points = [starts[k:k + 1].host().reshape(-1) for k in _spread(range(len(starts)))]

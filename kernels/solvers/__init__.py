@@ -26,7 +26,9 @@ The counts NFEV, NJEV and NHEV are kept by the loop, NIT by the solver. NOW_F is
 The state of one problem, in 64-bit words from its address on: the header (HEADER words: those of `machine.WORDS`, options, private
 words), then vectors of the solver's dtype. The first vector is the starting point and, at
 the end, the result (RESULT_X); the second its gradient (RESULT_G); on the first call X = NOW_X = RESULT_X and G = NOW_G = RESULT_G.
-`take_word(s, NAME, count)` hands out the next `count` elements and keeps their address in a private word. Names:
+`take_word(s, NAME, count)` hands out the next `count` elements and keeps their address in a private word. Places are made by
+`place(p, i)` (element i of a vector) and `place_of_word(s, NAME)`, not by adding bytes: on CUDA (`kernels.cuda.solvers`), where one
+thread has one problem, words and elements of all problems lie interleaved. Names:
 
     word(s, N), set_word(s, NIT, ...)               words, addresses, counts
     number(s, GTOL), set_number(s, STEP, ...)       options (in capitals) and private numbers, float64 whatever the dtype
