@@ -7,7 +7,7 @@ from __future__ import annotations
 from .. import dispatch
 from ..errors import DTypeError
 from ..tensor import Kind, Tensor
-from .operands import binary, caller, in_place, into, is_number, need_tensor, plain, unary
+from .operands import applied, binary, caller, in_place, into, is_number, need_tensor, plain, unary
 from .registry import public
 
 _add, _sub, _mul, _reciprocal = binary("add"), binary("sub"), binary("mul"), unary("reciprocal")
@@ -43,7 +43,7 @@ def add(input: Tensor, other: Tensor | complex, *, alpha: complex = 1, out: Tens
     """input + alpha * other, broadcast and promoted. RuntimeError for an alpha that the dtype cannot hold."""
     if alpha.__class__ is not int or alpha != 1:
         other = _scaled("add", input, plain(other), alpha)
-    return into(out, _add(input, other))
+    return applied(_add, "add", input, other, out=out)
 
 
 @public(aliases=("subtract",))
@@ -51,7 +51,7 @@ def sub(input: Tensor, other: Tensor | complex, *, alpha: complex = 1, out: Tens
     """input - alpha * other, broadcast and promoted. RuntimeError for bool tensors."""
     if alpha.__class__ is not int or alpha != 1:
         other = _scaled("sub", input, plain(other), alpha)
-    return into(out, _sub(input, other))
+    return applied(_sub, "sub", input, other, out=out)
 
 
 @public()
@@ -122,7 +122,7 @@ def _C(x: Tensor) -> str:
 def _fused(name: str, input: Tensor, tensor1: Tensor, tensor2: Tensor, value, out) -> Tensor:
     operator = caller(name)
     kind = operator.compute_kind((input, tensor1, tensor2, False))
-    return into(out, _several[name](input, tensor1, tensor2, dispatch.constant(plain(value), kind)))
+    return applied(_several[name], name, input, tensor1, tensor2, dispatch.constant(plain(value), kind), out=out)
 
 
 @public(in_place=True)

@@ -10,7 +10,7 @@ from typing import Any
 from kernels.book import BOOK
 
 from ..tensor import Tensor
-from .operands import NUMBERS, binary, in_place, into, is_number, need_tensor, plain
+from .operands import NUMBERS, applied, binary, in_place, into, is_number, need_tensor, plain
 from .registry import public
 
 _div = binary("div")
@@ -62,8 +62,8 @@ def div(input: Tensor, other: Tensor | complex, *, rounding_mode: str | None = N
     RuntimeError for another rounding mode, and for integers divided by zero.
     """
     if rounding_mode is None:
-        result = _div(input, other)
-    elif rounding_mode == "floor":
+        return applied(_div, "div", input, other, out=out)
+    if rounding_mode == "floor":
         result = _floor(input, other)
     elif rounding_mode == "trunc":
         result = _trunc(input, other)

@@ -30,6 +30,11 @@ def binary(name: str, node: str = "") -> Callable[[Tensor, Tensor], Tensor]:
     return caller(name, node).binary()
 
 
+def applied(hot: Callable[..., Tensor], name: str, *operands: Tensor | complex, out: Tensor | None) -> Tensor:
+    """A record's result by its hot path, or computed in the memory of `out`."""
+    return hot(*operands) if out is None else caller(name)(*operands, out=out)
+
+
 def into(out: Tensor | None, result: Tensor) -> Tensor:
     """The result, or `out` holding it."""
     return result if out is None else dispatch.into(out, result)
